@@ -1,0 +1,1 @@
+"""Speed and memory against a peer, measured in one run: `nox -s bench`."""

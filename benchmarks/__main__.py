@@ -1,0 +1,30 @@
+"""`python -m benchmarks [NAME ...] [--rounds N] [--json FILE]`"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+BENCHMARKS = ("mask_rcnn", "loop")
+
+
+def main() -> None:
+    """Run the benchmarks that are named, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory against a peer.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--rounds", type=int, default=7, help="calls of each side, one after the other")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    figures = {
+        name: importlib.import_module(f"benchmarks.{name}").main(options.rounds) for name in options.names or BENCHMARKS
+    }
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

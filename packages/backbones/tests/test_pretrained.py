@@ -1,0 +1,83 @@
+import http.server
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from det_backbones import pretrained
+from det_backbones.resnet import ResNet
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_torchvisions_weights_give_torchvisions_features(depth: int) -> None:
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).eval()
+    for name, buffer in theirs.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    ours = ResNet(depth=depth).eval()
+    ours.load_state_dict(pretrained.from_torchvision(theirs.state_dict()))
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        features = ours(x)
+        y = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        for number in range(1, 5):
+            y = getattr(theirs, f"layer{number}")(y)
+            torch.testing.assert_close(features[f"res{number + 1}"], y, rtol=1e-3, atol=1e-3)
+
+
+def blobs(depth_state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The arrays of a ResNet as Caffe2 names them."""
+    out = {"fc1000_w": np.zeros(3, np.float32), "conv1_w_momentum": np.zeros(3, np.float32)}
+    for name, value in depth_state.items():
+        if "running" in name:
+            continue
+        parts = name.split(".")
+        if parts[0] == "stem":
+            stem = "conv1" if parts[2] == "weight" else "res_conv1"
+        else:
+            branch = {"shortcut": "1", "conv1": "2a", "conv2": "2b", "conv3": "2c"}[parts[2]]
+            stem = f"{parts[0]}_{parts[1]}_branch{branch}"
+        leaf = {"weight": "bn_s", "bias": "bn_b"}[parts[-1]] if "norm" in parts else "w"
+        out[f"{stem}_{leaf}"] = value.numpy()
+    return out
+
+
+def test_caffe2_blobs_are_all_used_and_their_scale_is_the_norm() -> None:
+    model = ResNet(depth=50)
+    state = {name: torch.rand(value.shape) for name, value in model.state_dict().items()}
+    converted = pretrained.from_caffe2({name: torch.from_numpy(value) for name, value in blobs(state).items()})
+    model.load_state_dict(converted)
+    scale, shift = model.res3[1].conv2.norm.affine()
+    torch.testing.assert_close(scale, state["res3.1.conv2.norm.weight"])
+    torch.testing.assert_close(shift, state["res3.1.conv2.norm.bias"])
+
+
+def test_a_strange_blob_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not the blobs of a ResNet: rpn_cls_w"):
+        pretrained.from_caffe2({"rpn_cls_w": torch.zeros(1)})
+
+
+def test_weights_are_downloaded_checked_and_converted(tmp_path, monkeypatch) -> None:
+    state = ResNet(depth=50).state_dict()
+    folder = tmp_path / "site/MSRA"
+    folder.mkdir(parents=True)
+    (folder / "R-50.pkl").write_bytes(pickle.dumps(blobs(state), protocol=2))
+    monkeypatch.setenv("DETKIT_CACHE", str(tmp_path / "cache"))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object, **keywords: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "site"), **keywords)  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(pretrained, "DETECTRON2", f"http://127.0.0.1:{server.server_port}")
+        weights = pretrained.resnet50_msra()
+        server.shutdown()
+    assert torch.equal(weights["res2.0.conv1.weight"], state["res2.0.conv1.weight"])

@@ -1,0 +1,91 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; an earlier one stays as it is until the new one is complete and has reached the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder's contents, then put it in the place of the old one, if there is one.
+
+    The body writes into the path that it is given, a hidden sibling of `folder`. Only when it has ended without an
+    error and its files have reached the disk is the sibling renamed; after an error (a full disk, say) the sibling is
+    removed and `folder` is as it was. A process may be killed at any time: call `recover` before reading.
+
+    One process at a time may write a given folder.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
+    new = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    try:
+        new.mkdir()
+        yield new
+        _flush(new)
+        _exchange(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Bring back the old folder where a process was killed between setting it aside and renaming the new one."""
+    folder = folder.resolve()
+    if not folder.exists() and _previous(folder).is_dir():
+        _previous(folder).rename(folder)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Python offers no call that replaces a folder that is not empty: two renames, with `recover` for the gap."""
+    previous = _previous(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        folder.rename(previous)
+    try:
+        new.rename(folder)
+    except OSError:
+        recover(folder)
+        raise
+    _sync(folder.parent)
+
+
+def _flush(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, has reached the disk (Windows cannot open folders for that)."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

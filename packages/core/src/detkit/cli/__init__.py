@@ -1,0 +1,1 @@
+"""The command `detkit`: a dispatcher, and one module for each core command, imported when it is chosen."""

@@ -1,0 +1,18 @@
+"""Running a click command inside `detkit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+
+def run(command: click.Command, name: str, argv: Sequence[str]) -> int:
+    """Run a click command as `detkit NAME`; its exit code. click prints wrong usage; other errors propagate."""
+    try:
+        command.main(args=list(argv), prog_name=f"detkit {name}")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    raise AssertionError("click ends a command with SystemExit")

@@ -1,0 +1,74 @@
+"""Reading image files as uint8 RGB tensors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Read an image as uint8 RGB (3, H, W), its memory laid out pixel by pixel, which is what resizing is fastest on.
+
+    Images are turned as their EXIF orientation says. Annotation tools disagree about that: where the result is not of
+    the `size` (height, width) that the annotations say, but the pixels as stored are, these are returned.
+
+    Raises:
+        ValueError: the file is missing, cut short or no image, or has another size; the message names the file.
+    """
+    try:
+        data = Path(path).read_bytes()
+        image = _decoder()(data)
+        if size is not None and tuple(image.shape[1:]) != size:
+            image = _decode_with_pillow(data, turn=False)
+    except (OSError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not an image format that is known here"
+        raise ValueError(f"cannot read the image {path}: {reason}") from error
+    if size is not None and tuple(image.shape[1:]) != size:
+        height, width = image.shape[1:]
+        raise ValueError(
+            f"the image {path} is {width} x {height} pixels, but its annotations say {size[1]} x {size[0]}; "
+            "its boxes would lie elsewhere: correct the annotation file or restore the image"
+        )
+    return image
+
+
+@cache
+def _decoder() -> Callable[[bytes], Tensor]:
+    """torchcodec where it is installed, else Pillow; they give the same bytes."""
+    try:
+        from torchcodec.decoders import decode_image
+    except (ImportError, OSError, RuntimeError):  # it may be installed without the libraries that it needs
+        return _decode_with_pillow
+
+    def decode(data: bytes) -> Tensor:
+        try:
+            image: Tensor = decode_image(data)
+        except (RuntimeError, ValueError):  # it does not know BMP and TIFF; Pillow says best what is wrong with a file
+            return _decode_with_pillow(data)
+        return image[0] if image.ndim == 4 else image  # the first frame of an animation
+
+    return decode
+
+
+def _decode_with_pillow(data: bytes, turn: bool = True) -> Tensor:
+    with Image.open(io.BytesIO(data)) as file:
+        return to_rgb(file, turn)
+
+
+def to_rgb(picture: Image.Image, turn: bool = True) -> Tensor:
+    """A Pillow image of any mode as uint8 RGB (3, H, W), turned as its EXIF orientation says unless `turn` is False."""
+    upright = ImageOps.exif_transpose(picture) if turn else picture
+    if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)

@@ -1,0 +1,41 @@
+"""Many annotated images in one picture, to see whether a dataset is what one thinks it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from PIL import Image
+from torch import Tensor
+
+from detkit.data.targets import rasterized
+from detkit.drawing import draw
+from detkit.interfaces import Dataset
+from detkit.structures.prediction import Prediction
+from detkit.structures.sample import Sample
+
+TILE = 480  # pixels of each image's longer side
+
+
+def contact_sheet(dataset: Dataset, indices: Sequence[int], columns: int = 4) -> Image.Image:
+    """The images at these positions with their annotations drawn, row by row; crowds are called so."""
+    names = tuple(f"crowd: {name}" for name in dataset.categories.names)
+    categories = replace(dataset.categories, names=dataset.categories.names + names, ids=(), supercategories=())
+    rows = -(-len(indices) // columns)
+    sheet = Image.new("RGB", (columns * TILE, rows * TILE), (255, 255, 255))
+    for place, index in enumerate(indices):
+        sample = dataset[index]
+        picture = draw(sample.image, _as_prediction(sample, len(dataset.categories)), categories)
+        picture.thumbnail((TILE, TILE))
+        sheet.paste(picture, (place % columns * TILE, place // columns * TILE))
+    return sheet
+
+
+def _as_prediction(sample: Sample, classes: int) -> Prediction:
+    plain = rasterized(sample)
+    height, width = sample.image.shape[-2:]
+    labels: Tensor = plain["labels"] + classes * sample.target["crowd"]
+    prediction = Prediction((height, width), boxes=plain["boxes"], labels=labels)
+    if "masks" in plain:
+        prediction.set("masks", plain["masks"].bool())
+    return prediction

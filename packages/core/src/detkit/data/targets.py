@@ -1,0 +1,129 @@
+"""From a sample that the transforms are done with to what a model trains on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.ops import masks_to_boxes
+
+from detkit.structures.batch import Batch
+from detkit.structures.polygons import Polygons
+from detkit.structures.sample import Sample
+
+SMALLEST_SIDE = 1e-5  # pixels; a box that is thinner is empty, as in Detectron2
+
+
+def select(sample: Sample, keep: Tensor) -> Sample:
+    """The sample with the instances that `keep` (N,) bool names."""
+    if bool(keep.all()):
+        return sample
+    target: dict[str, Any] = {}
+    for key, value in sample.target.items():
+        if isinstance(value, Polygons):
+            target[key] = value.select(keep)
+        else:
+            target[key] = (
+                tv_tensors.wrap(value[keep], like=value) if isinstance(value, tv_tensors.TVTensor) else value[keep]
+            )
+    return replace(sample, target=target)
+
+
+def without_crowds(sample: Sample) -> Sample:
+    """The sample without crowds, and without bitmaps if those that are left have none."""
+    if "crowd" in sample.target:
+        sample = select(sample, ~sample.target["crowd"])
+    if "masks" in sample.target and not sample.target["masks"].any():
+        sample = replace(sample, target={key: value for key, value in sample.target.items() if key != "masks"})
+    return sample
+
+
+def cut_to_canvas(sample: Sample) -> Sample:
+    """Cut boxes and outlines at the image's border and leave out instances with nothing inside.
+
+    The box of an instance whose outline or mask is cut becomes the tight box of what is left of it.
+    """
+    target = dict(sample.target)
+    height, width = sample.image.shape[-2:]
+    boxes = target["boxes"].as_subclass(Tensor)
+    limit = boxes.new_tensor((width, height, width, height))
+    inside = boxes.clamp(min=0).minimum(limit)
+    # Transforms of torchvision clamp boxes by themselves: a box at the border may have been cut.
+    at_border = ((inside <= 0) | (inside >= limit)).any(dim=1)
+    if "polygons" in target:
+        # With the image's size: torchvision rounds that of turned points otherwise than that of turned images.
+        outlines = Polygons.wrap(
+            target["polygons"].as_subclass(Tensor), target["polygons"], canvas_size=(height, width)
+        )
+        target["polygons"] = clipped = outlines.clipped()
+        cut = outlines.present & ~_equal(outlines.boxes(), clipped.boxes())
+        inside = torch.where(cut[:, None], clipped.boxes(), inside)
+        at_border &= ~outlines.present
+    if "masks" in target and "has_mask" in target:
+        rows = (at_border & target["has_mask"]).nonzero()[:, 0]
+        inside[rows] = _boxes_of_masks(target["masks"][rows])
+    target["boxes"] = tv_tensors.BoundingBoxes(inside, format="XYXY", canvas_size=(height, width))
+    keep = ((inside[:, 2:] - inside[:, :2]) > SMALLEST_SIDE).all(dim=1)
+    return select(replace(sample, target=target), keep)
+
+
+def _equal(first: Tensor, second: Tensor) -> Tensor:
+    return (first == second).all(dim=1)
+
+
+def _boxes_of_masks(masks: Tensor) -> Tensor:
+    """Tight boxes (N, 4) of masks (N, H, W); zeros for those without a pixel."""
+    boxes = torch.zeros(len(masks), 4)
+    full = masks.flatten(1).amax(dim=1) > 0
+    if full.any():
+        boxes[full] = masks_to_boxes(masks[full]) + torch.tensor((0.0, 0.0, 1.0, 1.0))  # that counts pixels inclusively
+    return boxes
+
+
+def plain_target(sample: Sample) -> dict[str, Tensor]:
+    """The target as plain tensors, but for what becomes masks, and for crowds."""
+    return {
+        key: value.as_subclass(Tensor)
+        for key, value in sample.target.items()
+        if isinstance(value, Tensor) and not isinstance(value, Polygons) and key not in ("crowd", "masks")
+    }
+
+
+def rasterized(sample: Sample) -> dict[str, Tensor]:
+    """The target as plain tensors, outlines and bitmaps turned into one stack of `masks` (N, H, W) uint8."""
+    plain = plain_target(sample)
+    if "polygons" in sample.target or "masks" in sample.target:
+        plain["masks"] = torch.zeros(len(plain["labels"]), *sample.image.shape[-2:], dtype=torch.uint8)
+        draw_masks(sample.target, plain["masks"])
+    return plain
+
+
+def draw_masks(target: dict[str, Any], masks: Tensor) -> None:
+    """Write the outlines and bitmaps of a target into zeros (at least N, H, W) uint8."""
+    if "polygons" in target:
+        target["polygons"].rasterize(out=masks)
+    if "masks" in target:
+        count, height, width = target["masks"].shape
+        masks[:count, :height, :width] |= target["masks"].as_subclass(Tensor)
+
+
+def collate(samples: list[Sample], seeds: list[int], divisor: int) -> Batch:
+    """One batch of samples, `seeds` for what the model draws at random in each."""
+    plain = [{**plain_target(sample), "seed": torch.tensor(seed)} for sample, seed in zip(samples, seeds, strict=True)]
+    images = [sample.image.as_subclass(Tensor) for sample in samples]
+    batch = Batch.collate(images, plain, divisor, [sample.info for sample in samples])
+    targets = batch.targets
+    assert targets is not None
+    if all("polygons" in sample.target or "masks" in sample.target for sample in samples):
+        # Straight into the padded batch: they are by far the largest part of it.
+        targets.masks = torch.zeros(*targets.valid.shape, *batch.images.shape[-2:], dtype=torch.uint8)
+        for sample, masks in zip(samples, targets.masks, strict=True):
+            draw_masks(sample.target, masks)
+    if all("has_mask" in target for target in plain):
+        targets.extra["has_mask"] = has_mask = torch.zeros_like(targets.valid)
+        for row, target in zip(has_mask, plain, strict=True):
+            row[: len(target["has_mask"])] = target["has_mask"]
+    return batch

@@ -1,0 +1,144 @@
+"""The interface of a whole model: images in, losses or predictions out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from detkit.structures.batch import Batch
+from detkit.structures.categories import Categories
+from detkit.structures.input_spec import InputSpec
+from detkit.structures.prediction import Prediction
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards every module is in the mode in which it was found."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class Detector(nn.Module, ABC):
+    """A detection pipeline. It speaks torchvision's convention at its boundary:
+
+        model.train();  losses = model(images, targets)      # dict of scalar losses
+        model.eval();   predictions = model(images)          # one Prediction for each image
+
+    images are a list of uint8 RGB tensors (3, H, W) of any sizes, or a collated Batch; targets are dicts with boxes
+    (N, 4) xyxy pixels, labels (N,) from 0, masks (N, H, W) and whatever else the model trains on. `model.predict(...)`
+    does the rest: it reads files, resizes as `input` says and answers in the original image's pixels.
+
+    Subclasses call `super().__init__(input=..., categories=...)` and implement `losses`, `detect` and `postprocess`.
+    """
+
+    kind: ClassVar[str] = "detector"
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, *, input: InputSpec, categories: Categories) -> None:
+        super().__init__()
+        self.input = input
+        self.categories = categories
+        self.register_buffer("pixel_mean", torch.tensor(input.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(input.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def divisor(self) -> int:
+        """Images are padded to a multiple of this many pixels."""
+        return self.input.divisor
+
+    def forward(
+        self, images: Batch | Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[Prediction]:
+        """Losses in training mode, predictions otherwise (in the pixels of the given images, or of the files where a
+        Batch knows their `original_size`).
+
+        Raises:
+            ValueError: training without targets, or malformed images or targets.
+        """
+        batch = images if isinstance(images, Batch) else Batch.collate(images, targets, self.divisor)
+        batch = batch.to(self.device, non_blocking=True)
+        if self.training:
+            if batch.targets is None:
+                raise ValueError(
+                    "a model in training mode needs targets: model(images, targets), or model.eval() first"
+                )
+            return self.losses(batch)
+        return self.predictions(batch)
+
+    def predictions(self, batch: Batch, *, score_threshold: float = 0.0) -> list[Prediction]:
+        """One Prediction for each image of a batch on the model's device, without those below the threshold: masks, the
+        largest part of an answer, are pasted for the others alone."""
+        sizes: list[tuple[int, int]] = [tuple(size) for size in batch.sizes.tolist()]
+        output_sizes = (
+            [info.get("original_size", size) for info, size in zip(batch.info, sizes, strict=True)]
+            if batch.info
+            else sizes
+        )
+        raw = self.detect(batch.images, batch.sizes)
+        if "scores" in raw:
+            raw["valid"] = raw["valid"] & (raw["scores"] >= score_threshold)
+        predictions = self.postprocess(raw, sizes, output_sizes)
+        for prediction, info in zip(predictions, batch.info, strict=False):
+            prediction.path = info.get("path")
+        return predictions
+
+    def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """uint8 RGB images (B, 3, H, W) -> float images in the model's channel order, 0 mean; the padding beyond each
+        image's size (B, 2) is 0, the mean colour."""
+        x = images.to(self.pixel_mean.dtype)
+        if self.input.channel_order == "bgr":
+            x = x.flip(1)
+        x = (x - self.pixel_mean) / self.pixel_std
+        rows = torch.arange(x.shape[2], device=x.device) < sizes[:, :1]
+        columns = torch.arange(x.shape[3], device=x.device) < sizes[:, 1:]
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        return torch.where(inside, x, 0.0).contiguous(memory_format=torch.channels_last)
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses of a batch with targets, their weights applied; works in training and in evaluation mode (for
+        validation losses). No Python loop over images, no device synchronisation."""
+
+    @abstractmethod
+    def detect(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """The exportable part: uint8 RGB images (B, 3, H, W), sizes (B, 2) -> tensors of fixed capacity, `valid` (B, D)
+        among them, in the pixels of the padded images."""
+
+    @abstractmethod
+    def postprocess(
+        self, raw: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]], output_sizes: Sequence[tuple[int, int]]
+    ) -> list[Prediction]:
+        """`detect`'s answer as one Prediction for each image, scaled from `sizes` (height, width of the unpadded
+        network input) to `output_sizes`, padding and empty boxes dropped, masks pasted."""
+
+    def class_rows(self) -> dict[str, int]:
+        """Parameter name -> rows of its first dimension that belong to each class (class 0 first; rows beyond the last
+        class belong to none). Fine-tuning on other classes re-uses the rows of classes with the same name."""
+        found: dict[str, int] = {}
+        for prefix, module in self.named_modules():
+            for name, rows in getattr(module, "rows_per_class", {}).items():
+                found[f"{prefix}.{name}" if prefix else name] = rows
+        return found
+
+    def predict(self, source: Any, **options: Any) -> Any:
+        """Predict for a path, a folder, an array (H, W, 3) uint8 RGB, a PIL image, or a list of them; see
+        `detkit.predict.predict` for the options. One Prediction for one image, else a list."""
+        from detkit.predict import predict  # reads files and images: not needed to train
+
+        return predict(self, source, **options)

@@ -1,0 +1,159 @@
+"""Optimizers, with parameters in groups of their own learning rate and weight decay."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from detkit.interfaces import Optimizer
+
+NORMS: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._NormBase,  # batch norm, synchronised batch norm, instance norm
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    norm_weight_decay: float,
+    bias_weight_decay: float | None,
+    bias_lr_factor: float,
+    lr_factors: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Parameters that need gradients, grouped by learning rate and weight decay; each parameter once.
+
+    Args:
+        norm_weight_decay: for the weights and biases of normalisation layers, 0 in Detectron2.
+        bias_weight_decay: for all other biases; None takes `weight_decay`.
+        bias_lr_factor: for all biases that are not of normalisation layers; Detectron used 2.
+        lr_factors: prefix of parameter names -> factor for them; the longest prefix wins.
+
+    Raises:
+        ValueError: a prefix fits no parameter, or there is nothing to train.
+    """
+    used: set[str] = set()
+    seen: set[nn.Parameter] = set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for module_name, module in model.named_modules():
+        for short, parameter in module.named_parameters(recurse=False):
+            name = f"{module_name}.{short}" if module_name else short
+            prefixes = [prefix for prefix in lr_factors if name == prefix or name.startswith(f"{prefix}.")]
+            used.update(prefixes)
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            factor = lr_factors[max(prefixes, key=len)] if prefixes else 1.0
+            decay = weight_decay
+            if isinstance(module, NORMS):
+                decay = norm_weight_decay
+            elif short == "bias":
+                factor *= bias_lr_factor
+                decay = weight_decay if bias_weight_decay is None else bias_weight_decay
+            groups[lr * factor, decay].append(parameter)
+    if unused := sorted(set(lr_factors) - used):
+        raise ValueError(
+            f"lr_factors: no parameter's name begins with {', '.join(unused)}; "
+            f"the model's parts are {', '.join(name for name, _ in model.named_children())}"
+        )
+    if not groups:
+        raise ValueError("no parameter of the model needs a gradient; there is nothing to train")
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        lr: learning rate, for `train.lr_batch_size` images a step.
+        momentum: of the gradients.
+        nesterov: look ahead by the momentum.
+        weight_decay: L2 penalty on weights and biases.
+        norm_weight_decay: on the parameters of normalisation layers instead.
+        bias_weight_decay: on other biases instead; null is `weight_decay`.
+        bias_lr_factor: learning rate of other biases, times `lr`.
+        lr_factors: prefix of parameter names -> factor for their learning rate, such as {backbone: 0.1}.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 1e-4,
+        norm_weight_decay: float = 0.0,
+        bias_weight_decay: float | None = None,
+        bias_lr_factor: float = 1.0,
+        lr_factors: Mapping[str, float] | None = None,
+    ) -> None:
+        self.lr = lr
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self._groups = partial(
+            parameter_groups,
+            weight_decay=weight_decay,
+            norm_weight_decay=norm_weight_decay,
+            bias_weight_decay=bias_weight_decay,
+            bias_lr_factor=bias_lr_factor,
+            lr_factors=lr_factors or {},
+        )
+
+    def build(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """The optimizer for `model`."""
+        groups = self._groups(model, lr=lr)
+        return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    Args:
+        lr: learning rate, for `train.lr_batch_size` images a step.
+        betas: decay of the averages of the gradient and of its square.
+        eps: added to the denominator.
+        weight_decay: of weights and biases, times the learning rate.
+        norm_weight_decay: of the parameters of normalisation layers instead.
+        bias_weight_decay: of other biases instead; null is `weight_decay`.
+        bias_lr_factor: learning rate of other biases, times `lr`.
+        lr_factors: prefix of parameter names -> factor for their learning rate, such as {backbone: 0.1}.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.05,
+        norm_weight_decay: float = 0.0,
+        bias_weight_decay: float | None = None,
+        bias_lr_factor: float = 1.0,
+        lr_factors: Mapping[str, float] | None = None,
+    ) -> None:
+        self.lr = lr
+        self.betas = betas
+        self.eps = eps
+        self._groups = partial(
+            parameter_groups,
+            weight_decay=weight_decay,
+            norm_weight_decay=norm_weight_decay,
+            bias_weight_decay=bias_weight_decay,
+            bias_lr_factor=bias_lr_factor,
+            lr_factors=lr_factors or {},
+        )
+
+    def build(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """The optimizer for `model`."""
+        groups = self._groups(model, lr=lr)
+        return torch.optim.AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=True)

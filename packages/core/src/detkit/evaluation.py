@@ -1,0 +1,135 @@
+"""Evaluating a model on a dataset: predictions to metrics, and the losses on images that it was not trained on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from detkit.data.loader import eval_loader
+from detkit.detector import Detector, evaluating
+from detkit.interfaces import Dataset, Evaluator
+from detkit.ops.distributed import counts_of_this_process
+from detkit.structures.categories import Categories
+from detkit.structures.prediction import Prediction
+
+if TYPE_CHECKING:
+    from detkit.engine.processes import Processes
+
+
+@torch.no_grad()
+def evaluate(
+    model: Detector,
+    dataset: Dataset,
+    evaluators: Sequence[Evaluator],
+    *,
+    batch_size: int = 1,
+    workers: int = 2,
+    losses: bool = False,
+    processes: Processes | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Predict every image of a dataset once and compute metrics.
+
+    Several processes each take a part of the images; all must call this together.
+
+    Args:
+        model: is left in the mode in which it was found.
+        evaluators: are started with this dataset; afterwards they hold all predictions, in the first process.
+        batch_size: images at a time, in each process.
+        workers: processes that load images, for each process.
+        losses: also compute the mean losses, as the section "validation".
+        processes: those of the run, if there are several.
+
+    Returns:
+        Section ("bbox", "segm", "validation") -> metric -> value, the same in every process.
+
+    Raises:
+        ValueError: the model and the dataset have no class in common, or other classes and `losses` are asked for.
+    """
+    relabel = Relabelling(model.categories, dataset.categories)
+    if losses and relabel.needed:
+        raise ValueError("validation losses need a dataset with the model's own classes, in their order")
+    rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
+    loader = eval_loader(dataset, model.input, batch_size=batch_size, workers=workers, rank=rank, world_size=count)
+    for evaluator in evaluators:
+        evaluator.start(dataset)
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=model.device))
+    images = 0
+    with evaluating(model):
+        for batch in loader:
+            batch = batch.to(model.device, non_blocking=True)
+            if losses:
+                with counts_of_this_process():
+                    for name, value in model.losses(batch).items():
+                        sums[name] += value * len(batch)
+                images += len(batch)
+            for prediction, info in zip(model(batch), batch.info, strict=True):
+                prediction = relabel(prediction.to("cpu"))
+                for evaluator in evaluators:
+                    evaluator.add(prediction, info)
+    totals = {name: float(value) for name, value in sums.items()}
+    if processes is None:
+        return _metrics(evaluators, [(totals, images)] if losses else [])
+    metrics = None
+    states = processes.gather(([evaluator.state() for evaluator in evaluators], (totals, images)))
+    if states:
+        for index, evaluator in enumerate(evaluators):
+            evaluator.merge(state[index] for state, _ in states)
+        metrics = _metrics(evaluators, [part for _, part in states] if losses else [])
+    shared: dict[str, dict[str, Any]] = processes.share(metrics)
+    return shared
+
+
+class Relabelling:
+    """From a model's classes to a dataset's, by name (upper and lower case alike): a model may know more classes than a
+    dataset, or other ones.
+
+    Predictions of classes that the dataset does not have are dropped; `missing` are the classes that only the dataset
+    has, whose objects the model cannot find.
+
+    Raises:
+        ValueError: there is no class in common.
+    """
+
+    def __init__(self, model: Categories, dataset: Categories) -> None:
+        self.needed = model.names != dataset.names
+        self.missing = tuple(name for name in dataset.names if model.label_like(name) is None)
+        if len(self.missing) == len(dataset) > 0:
+            raise ValueError(
+                f"the model and the dataset have no class in common: {_listed(model.names)}; {_listed(dataset.names)}"
+            )
+        labels = [dataset.label_like(name) for name in model.names]
+        self._labels = torch.tensor([-1 if label is None else label for label in labels])
+
+    def __call__(self, prediction: Prediction) -> Prediction:
+        """A prediction on the host with the dataset's labels."""
+        if not self.needed or "labels" not in prediction:
+            return prediction
+        labels = self._labels[prediction.labels]
+        prediction.set("labels", labels)
+        return prediction.select(labels >= 0)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _metrics(
+    evaluators: Sequence[Evaluator], parts: Sequence[tuple[dict[str, float], int]]
+) -> dict[str, dict[str, Any]]:
+    """The sections of all evaluators, and the mean losses of the parts: (sums over images, number of images)."""
+    metrics: dict[str, dict[str, Any]] = {}
+    for evaluator in evaluators:
+        for section, values in evaluator.compute().items():
+            if section in metrics:
+                raise ValueError(f"two evaluators report the section {section!r}; leave one of them out")
+            metrics[section] = values
+    if parts:
+        images = sum(count for _, count in parts)
+        names = next((totals for totals, count in parts if count), {})
+        means = {name: sum(totals.get(name, 0.0) for totals, _ in parts) / images for name in names}
+        metrics["validation"] = {"loss": sum(means.values()), **means}
+    return metrics

@@ -1,0 +1,291 @@
+"""The interfaces that plugins implement: one class for each kind of component that the core calls.
+
+A class attribute `kind` ties an interface to the kind that a plugin declares (`Component(kind="backbone", ...)`), and
+lets a constructor argument annotated with it be a slot in a config.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from detkit.structures.categories import Categories
+from detkit.structures.shape import Shape
+
+if TYPE_CHECKING:
+    from detkit.engine.run import Run
+    from detkit.structures.batch import Targets
+    from detkit.structures.prediction import Prediction
+    from detkit.structures.sample import Sample
+
+
+class Backbone(nn.Module, ABC):
+    """Turns normalised images (B, 3, H, W) into named feature maps."""
+
+    kind: ClassVar[str] = "backbone"
+
+    @property
+    @abstractmethod
+    def output_shapes(self) -> Mapping[str, Shape]:
+        """Name -> channels and stride of each map that `forward` returns, finest first."""
+
+    @property
+    def divisor(self) -> int:
+        """Image sides must be multiples of this; the detector pads to it."""
+        return max(shape.stride for shape in self.output_shapes.values())
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps (B, channels, H / stride, W / stride), named as in `output_shapes`."""
+
+
+class Neck(nn.Module, ABC):
+    """Turns the backbone's feature maps into those that the heads use. Its constructor takes `input_shapes`."""
+
+    kind: ClassVar[str] = "neck"
+
+    @property
+    @abstractmethod
+    def output_shapes(self) -> Mapping[str, Shape]:
+        """Name -> channels and stride of each map that `forward` returns, finest first."""
+
+    @property
+    def divisor(self) -> int:
+        """Image sides must be multiples of this; the detector pads to it."""
+        return 1
+
+    @abstractmethod
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Maps named as in `output_shapes`."""
+
+
+@dataclass
+class Proposals:
+    """Candidate boxes of a batch, padded: boxes (B, N, 4) xyxy pixels, scores (B, N) logits, valid (B, N) bool."""
+
+    boxes: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+class ProposalGenerator(nn.Module, ABC):
+    """Proposes boxes from feature maps. Its constructor takes `input_shapes`."""
+
+    kind: ClassVar[str] = "proposal_generator"
+
+    @abstractmethod
+    def forward(
+        self, features: Mapping[str, Tensor], image_sizes: Tensor, targets: Targets | None
+    ) -> tuple[Proposals, dict[str, Tensor]]:
+        """Proposals, and losses where `targets` are given (else an empty dict). `image_sizes` (B, 2) height, width."""
+
+
+@dataclass
+class RoiSamples:
+    """What the ROI heads of one batch share, filled in by the detector and by each head in turn.
+
+    boxes (B, N, 4) and valid (B, N). In training: labels (B, N) with the number of classes for background, target_index
+    (B, N) the ground truth that each box is matched to, and foreground only in the first `foreground` columns. In
+    inference, after a box head has run: scores and labels of the detections, which `boxes` then are. `outputs` are the
+    tensors (B, N, ...) that heads add for the predictions.
+    """
+
+    boxes: Tensor
+    valid: Tensor
+    labels: Tensor | None = None
+    scores: Tensor | None = None
+    target_index: Tensor | None = None
+    foreground: int = 0
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class RoiHead(nn.Module, ABC):
+    """A head on regions of interest: boxes, masks, keypoints, ... Its constructor takes `input_shapes`."""
+
+    kind: ClassVar[str] = "roi_head"
+
+    @abstractmethod
+    def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
+        """Scalar losses over the valid samples; connected to the graph even where there is none."""
+
+    @abstractmethod
+    def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
+        """The samples with this head's answer added. Shapes depend on capacities alone, so that it can be exported."""
+
+    def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
+        """Fields of a Prediction, such as masks (N, H, W), from the raw outputs of one image's N detections, `boxes` in
+        pixels of the answered image (height, width) among them."""
+        return {}
+
+
+class Dataset(ABC):
+    """A set of annotated images of one split, indexed by position. Construction reads annotations, never images."""
+
+    kind: ClassVar[str] = "dataset"
+
+    layout: ClassVar[str] = ""
+    """What `splits` looks for, in words, for the message when it is not there."""
+
+    problems: Mapping[str, int] = MappingProxyType({})
+    """What was wrong with the annotations and what was done about it -> how often; for `detkit data check`."""
+
+    categories: Categories
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read and decode one image with its annotations. ValueError naming the file if that cannot be done."""
+
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image without reading it, for batching by aspect ratio."""
+
+    @abstractmethod
+    def ground_truth(self) -> Any:
+        """What this dataset's evaluators compare with (a COCO-style dict for COCO-style data), with the dataset's
+        ids."""
+
+    @classmethod
+    def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
+        """If `path` is a folder in this format: split name ("train", "val", "test") -> constructor arguments; else
+        None."""
+        return None
+
+
+class Evaluator(ABC):
+    """Computes metrics from predictions: `start` with a dataset, `add` predictions in any order, then `compute`.
+
+    A config names evaluators before there is a dataset, so the dataset comes with `start`, which may be called again.
+    """
+
+    kind: ClassVar[str] = "evaluator"
+
+    @abstractmethod
+    def start(self, dataset: Dataset) -> None:
+        """Forget what was added, and evaluate against this dataset's ground truth from now on.
+
+        Raises:
+            ValueError: the dataset lacks what this evaluator compares with.
+        """
+
+    @abstractmethod
+    def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
+        """Add the prediction for one image; `info` is its entry of `Batch.info`. Keeps what it needs, on the host."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """What has been added so far, as picklable data, to be gathered from other processes."""
+
+    @abstractmethod
+    def merge(self, states: Iterable[Any]) -> None:
+        """Replace what has been added by the union of `states` (each image once)."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, dict[str, Any]]:
+        """Section ("bbox", "segm") -> metric -> value; a float from 0 to 1 is a score, None is undefined."""
+
+    def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+        """(title, column names, rows) to print after `compute`."""
+        return ()
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - nothing to write is a fine default
+        """Write result files into a folder, with the dataset's own ids."""
+
+
+class Transform(ABC):
+    """A step from Sample to Sample; a torchvision.transforms.v2 transform serves where it does the job."""
+
+    kind: ClassVar[str] = "transform"
+
+    @abstractmethod
+    def __call__(self, sample: Sample) -> Sample: ...
+
+
+class Optimizer(ABC):
+    """How weights are updated; built for a model, with its parameters in groups."""
+
+    kind: ClassVar[str] = "optimizer"
+
+    lr: float
+
+    @abstractmethod
+    def build(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """An optimizer for the parameters of `model` that need gradients. `lr` is `self.lr` scaled to the batch
+        size."""
+
+
+class Schedule(ABC):
+    """How the learning rate changes: a function of the step alone, so that a resumed run has nothing to restore."""
+
+    kind: ClassVar[str] = "schedule"
+
+    @abstractmethod
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rate is multiplied by in step 0 <= step < steps of a run of `steps` steps."""
+
+
+class Callback:
+    """Observes training. Every method does nothing by default; the loop calls them in the order of the config."""
+
+    kind: ClassVar[str] = "callback"
+
+    def on_start(self, run: Run) -> None:
+        """Before the first step."""
+
+    def on_step(self, run: Run, metrics: Mapping[str, float]) -> None:
+        """After an optimizer step that was logged."""
+
+    def on_evaluate(self, run: Run, metrics: Mapping[str, Any]) -> None:
+        """After an evaluation."""
+
+    def on_save(self, run: Run, path: Path) -> None:
+        """After a checkpoint has been written."""
+
+    def on_finish(self, run: Run, error: BaseException | None) -> None:
+        """At the end, whatever ended it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: tensors, numbers, strings, lists and dicts of them. Saved in every checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave; called before `on_start`."""
+
+
+class Tracker(ABC):
+    """Receives curves: TensorBoard, MLflow, ..."""
+
+    kind: ClassVar[str] = "tracker"
+
+    @abstractmethod
+    def start(self, folder: Path, config: Mapping[str, Any], step: int) -> None:
+        """Open; `folder` is the run directory. A resumed run starts at a `step` above 0, and what was logged after it
+        will be logged again."""
+
+    @abstractmethod
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def image(self, step: int, name: str, picture: Any) -> None:  # noqa: B027 - not every tracker shows pictures
+        """A PIL image."""
+
+    @abstractmethod
+    def finish(self) -> None: ...
+
+
+class CheckpointFormat(ABC):
+    """Turns somebody else's config and weights into a detkit model directory (`detkit convert NAME ...`)."""
+
+    kind: ClassVar[str] = "checkpoint_format"
+
+    @abstractmethod
+    def convert(self, config: Path | None, weights: Path | None, out: Path) -> Path:
+        """Write a model directory. ValueError that lists whatever has no counterpart."""

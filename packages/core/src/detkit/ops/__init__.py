@@ -1,0 +1,1 @@
+"""Operators: batched, of fixed capacity, free of device synchronisation."""

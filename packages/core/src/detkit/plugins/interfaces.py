@@ -1,0 +1,25 @@
+"""Which interface the components of each kind implement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+INTERFACES: Mapping[str, str] = MappingProxyType(
+    {
+        "detector": "detkit.detector:Detector",
+        "backbone": "detkit.interfaces:Backbone",
+        "neck": "detkit.interfaces:Neck",
+        "proposal_generator": "detkit.interfaces:ProposalGenerator",
+        "roi_head": "detkit.interfaces:RoiHead",
+        "dataset": "detkit.interfaces:Dataset",
+        "transform": "detkit.interfaces:Transform",
+        "evaluator": "detkit.interfaces:Evaluator",
+        "optimizer": "detkit.interfaces:Optimizer",
+        "schedule": "detkit.interfaces:Schedule",
+        "callback": "detkit.interfaces:Callback",
+        "tracker": "detkit.interfaces:Tracker",
+        "checkpoint_format": "detkit.interfaces:CheckpointFormat",
+    }
+)
+"""Kind -> "module:class", for those kinds whose components are classes."""

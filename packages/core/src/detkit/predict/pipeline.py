@@ -1,0 +1,154 @@
+"""Prediction on files and on images in memory: read ahead, resize, batch, run the model, filter."""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from detkit.detector import Detector, evaluating
+from detkit.predict.sources import Source, find_sources, is_single
+from detkit.structures.batch import Batch
+from detkit.structures.categories import Categories
+from detkit.structures.input_spec import InputSpec
+from detkit.structures.prediction import Prediction
+
+_READERS = 2  # threads that decode and resize while the model computes
+
+
+def predict(
+    model: Detector,
+    source: Any,
+    *,
+    score_threshold: float = 0.0,
+    labels: Sequence[str | int] | None = None,
+    batch_size: int = 1,
+) -> Prediction | list[Prediction]:
+    """Predict for one image or many.
+
+    Args:
+        model: on the device where it shall run. It is put in evaluation mode for the time of the call.
+        source: a path, a folder, a pattern, an array (H, W, 3) uint8 RGB, a PIL image, a tensor (3, H, W) uint8 RGB, or
+            a list of them.
+        score_threshold: instances below are left out, beyond those that the model's own threshold leaves out.
+        labels: names or labels of the classes to keep; all by default.
+        batch_size: images that run together. They are padded to one size, so that an answer can change in the last
+            digits with its neighbours; more than 1 pays on a GPU.
+
+    Returns:
+        One `Prediction` for one image, a list for a folder, a pattern or a list; on the CPU, in the pixels of the
+        upright original image, `path` set where it comes from a file.
+
+    Raises:
+        ValueError: there is no such image, it cannot be read, or an option does not suit the model.
+    """
+    pairs = stream(model, source, score_threshold=score_threshold, labels=labels, batch_size=batch_size)
+    predictions = [prediction for _, prediction in pairs]
+    return predictions[0] if is_single(source) else predictions
+
+
+def stream(
+    model: Detector,
+    source: Any,
+    *,
+    score_threshold: float = 0.0,
+    labels: Sequence[str | int] | None = None,
+    batch_size: int = 1,
+    on_unreadable: Callable[[Source, ValueError], None] | None = None,
+) -> Iterator[tuple[Tensor, Prediction]]:
+    """Like `predict`, one image after the other, so that any number of them fits into memory.
+
+    Args:
+        on_unreadable: called for an image that cannot be read, which is then left out; by default the error is raised.
+
+    Returns:
+        An iterator over the upright original images (3, H, W) uint8 RGB, each with its prediction.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; at least 1 is needed")
+    wanted = None if labels is None else torch.tensor(_labels(labels, model.categories), dtype=torch.int64)
+    images = _read_ahead(find_sources(source), model.input, 2 * batch_size, on_unreadable)
+    return _run(model, images, batch_size, score_threshold, wanted)
+
+
+@dataclass(frozen=True)
+class _Image:
+    original: Tensor  # (3, H, W) uint8 RGB
+    resized: Tensor  # as the model's input asks
+    path: str | None
+
+
+def _run(
+    model: Detector, images: Iterator[_Image], batch_size: int, score_threshold: float, wanted: Tensor | None
+) -> Iterator[tuple[Tensor, Prediction]]:
+    while chunk := list(islice(images, batch_size)):
+        info = [{"original_size": tuple(image.original.shape[1:]), "path": image.path} for image in chunk]
+        batch = Batch.collate([image.resized for image in chunk], divisor=model.divisor, info=info)
+        for image, prediction in zip(chunk, _answers(model, batch, score_threshold), strict=True):
+            yield image.original, _of_labels(prediction.to("cpu"), wanted)
+
+
+def _answers(model: Detector, batch: Batch, score_threshold: float) -> list[Prediction]:
+    with evaluating(model), torch.no_grad():  # not inference_mode: its tensors cannot be changed in place afterwards
+        return model.predictions(batch.to(model.device), score_threshold=score_threshold)
+
+
+def _of_labels(prediction: Prediction, wanted: Tensor | None) -> Prediction:
+    if wanted is None or "labels" not in prediction:
+        return prediction
+    return prediction.select(torch.isin(prediction.labels, wanted))
+
+
+def _read_ahead(
+    sources: Iterable[Source],
+    input: InputSpec,
+    ahead: int,
+    on_unreadable: Callable[[Source, ValueError], None] | None,
+) -> Iterator[_Image]:
+    """Decode and resize in threads, in order, at most `ahead` images before they are asked for."""
+
+    def prepare(source: Source) -> _Image:
+        original = source.read()
+        size = input.resized(*original.shape[1:])
+        return _Image(original, F.resize(original, list(size), antialias=True), source.path)
+
+    waiting: deque[tuple[Source, Future[_Image]]] = deque()
+    sources = iter(sources)
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read-image")
+    try:
+        while True:
+            for source in islice(sources, ahead - len(waiting)):
+                waiting.append((source, pool.submit(prepare, source)))
+            if not waiting:
+                return
+            source, future = waiting.popleft()
+            try:
+                image = future.result()
+            except ValueError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(source, error)
+            else:
+                yield image
+    finally:  # also where the caller stops early
+        pool.shutdown(cancel_futures=True)
+
+
+def _labels(wanted: Sequence[str | int], categories: Categories) -> list[int]:
+    found: list[int] = []
+    for entry in [wanted] if isinstance(wanted, str) else wanted:
+        label = categories.label_of_name(entry) if isinstance(entry, str) else entry
+        if label is None or not 0 <= label < len(categories):
+            near = difflib.get_close_matches(str(entry), categories.names, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(categories.names)}"
+            raise ValueError(f"the model has no class {entry!r}; {hint}")
+        found.append(label)
+    return found

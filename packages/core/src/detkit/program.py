@@ -1,0 +1,46 @@
+"""A detector as a program of `torch.export`: what it computes, without its Python."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from detkit.detector import Detector, evaluating
+
+
+class Detect(nn.Module):
+    """`Detector.detect` as a module's forward, which is what `torch.export` and `torch.compile` take."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """uint8 RGB images (B, 3, H, W) and their sizes (B, 2) height, width -> what `Detector.detect` answers."""
+        return self.model.detect(images, sizes)
+
+
+def export_program(model: Detector, height: int, width: int, *, batch_size: int = 1) -> torch.export.ExportedProgram:
+    """Export a model's evaluation mode for images of one size; preprocessing is inside, pasting masks is not.
+
+    `program.module()(images, sizes)` answers as `model.detect` does. `torch.export.save` writes it; whoever loads it
+    imports `detkit.program` first, for the operators.
+
+    Args:
+        model: is exported in evaluation mode, and left in the mode in which it was found.
+        height, width: of the padded images, in pixels; multiples of `model.divisor`.
+        batch_size: images at a time.
+
+    Raises:
+        ValueError: the size is not a multiple of the divisor.
+    """
+    if height % model.divisor or width % model.divisor:
+        fitting = [-(-side // model.divisor) * model.divisor for side in (height, width)]
+        raise ValueError(
+            f"images of {height} x {width} pixels do not suit the model, which needs multiples of {model.divisor}; "
+            f"the next size is {fitting[0]} x {fitting[1]}"
+        )
+    images = torch.zeros(batch_size, 3, height, width, dtype=torch.uint8, device=model.device)
+    sizes = torch.tensor([[height, width]] * batch_size, device=model.device)
+    with evaluating(model), torch.no_grad():
+        return torch.export.export(Detect(model), (images, sizes), strict=False)

@@ -1,0 +1,1 @@
+"""What flows through the toolkit: samples, batches and predictions, with the facts that they carry."""

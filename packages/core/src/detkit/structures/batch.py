@@ -1,0 +1,165 @@
+"""A batch of images of different sizes, and their targets, as padded tensors of fixed capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Targets:
+    """Ground truth of a batch: B images, room for G instances each, `valid` where there is one.
+
+    boxes (B, G, 4) float32 xyxy pixels of the padded image; labels (B, G) int64; valid (B, G) bool;
+    masks (B, G, H, W) uint8 0 or 1, or None; `extra` holds what projects add, each (B, G, ...) or (B, ...).
+    `seeds` (B,) int64 decide what is sampled at random in each image, so that it depends neither on the device nor on
+    how a batch is split over processes. Crowds are not here: they are left out of training.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    valid: Tensor
+    seeds: Tensor
+    masks: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
+        def move(value: Tensor) -> Tensor:
+            return value.to(device, non_blocking=non_blocking)
+
+        return Targets(
+            boxes=move(self.boxes),
+            labels=move(self.labels),
+            valid=move(self.valid),
+            seeds=move(self.seeds),
+            masks=None if self.masks is None else move(self.masks),
+            extra={key: move(value) for key, value in self.extra.items()},
+        )
+
+    @classmethod
+    def collate(cls, targets: Sequence[Mapping[str, Tensor]], height: int, width: int) -> Targets:
+        """Pad the targets of single images (torchvision's convention: boxes (N, 4), labels (N,), masks (N, h, w), ...).
+
+        A target may hold its own `seed`; seeds that are missing are drawn from torch's global generator.
+
+        Raises:
+            ValueError: a target lacks boxes or labels, or their lengths differ.
+        """
+        for position, target in enumerate(targets):
+            if "boxes" not in target or "labels" not in target:
+                raise ValueError(f"target {position} has {sorted(target)}; 'boxes' (N, 4) and 'labels' (N,) are needed")
+            if len(target["boxes"]) != len(target["labels"]):
+                raise ValueError(
+                    f"target {position} has {len(target['boxes'])} boxes but {len(target['labels'])} labels"
+                )
+        batch, capacity = len(targets), max(1, *(len(target["labels"]) for target in targets))
+        device = targets[0]["boxes"].device
+        boxes = torch.zeros(batch, capacity, 4, device=device)
+        labels = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
+        valid = torch.zeros(batch, capacity, dtype=torch.bool, device=device)
+        has_masks = all("masks" in target for target in targets)
+        masks = torch.zeros(batch, capacity, height, width, dtype=torch.uint8, device=device) if has_masks else None
+        extra: dict[str, Tensor] = {}
+        for index, target in enumerate(targets):
+            count = len(target["labels"])
+            boxes[index, :count] = target["boxes"].reshape(-1, 4)
+            labels[index, :count] = target["labels"]
+            valid[index, :count] = True
+            if masks is not None and count:
+                mask = target["masks"]
+                masks[index, :count, : mask.shape[-2], : mask.shape[-1]] = mask
+        for key in EXTRA_TARGETS:
+            if all(key in target for target in targets):
+                extra[key] = _pad([target[key] for target in targets], capacity)
+        missing = any("seed" not in target for target in targets)  # what brings its own draws nothing
+        drawn = torch.randint(2**62, (batch,)).tolist() if missing else [0] * batch
+        seeds = torch.tensor([int(t.get("seed", new)) for t, new in zip(targets, drawn, strict=True)], device=device)
+        return cls(boxes=boxes, labels=labels, valid=valid, seeds=seeds, masks=masks, extra=extra)
+
+
+EXTRA_TARGETS = ("keypoints",)  # further per-instance fields that `collate` pads with zeros
+
+
+def _pad(values: Sequence[Tensor], capacity: int) -> Tensor:
+    out = values[0].new_zeros(len(values), capacity, *values[0].shape[1:])
+    for index, value in enumerate(values):
+        out[index, : len(value)] = value
+    return out
+
+
+@dataclass
+class Batch:
+    """Images padded at the right and the bottom to one size, with what is known of each.
+
+    images (B, 3, H, W) uint8 RGB; sizes (B, 2) int64 height and width of the unpadded images; `targets` in training and
+    for validation losses. `info`, one dict for each image, stays on the host: image_id, path, original_size (height,
+    width) of the file.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets | None = None
+    info: list[dict[str, Any]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            sizes=self.sizes.to(device, non_blocking=non_blocking),
+            targets=None if self.targets is None else self.targets.to(device, non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Called by the data loader, so that the copy to the device need not wait."""
+        targets = self.targets
+        if targets is not None:
+            targets = Targets(
+                boxes=targets.boxes.pin_memory(),
+                labels=targets.labels.pin_memory(),
+                valid=targets.valid.pin_memory(),
+                seeds=targets.seeds.pin_memory(),
+                masks=None if targets.masks is None else targets.masks.pin_memory(),
+                extra={key: value.pin_memory() for key, value in targets.extra.items()},
+            )
+        return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory(), targets=targets)
+
+    @classmethod
+    def collate(
+        cls,
+        images: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]] | None = None,
+        divisor: int = 1,
+        info: Sequence[dict[str, Any]] = (),
+    ) -> Batch:
+        """Pad images (3, h, w) to one size, a multiple of `divisor`, and their targets to one capacity.
+
+        Raises:
+            ValueError: no image, an image of another shape or type, or as many targets as images are missing.
+        """
+        if not images:
+            raise ValueError("a batch needs at least one image")
+        for position, image in enumerate(images):
+            if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+                raise ValueError(
+                    f"image {position} is {image.dtype} {tuple(image.shape)}; "
+                    "uint8 RGB of shape (3, height, width) is needed"
+                )
+        if targets is not None and len(targets) != len(images):
+            raise ValueError(f"{len(images)} images but {len(targets)} targets; give one target for each image")
+        height = -(-max(image.shape[1] for image in images) // divisor) * divisor
+        width = -(-max(image.shape[2] for image in images) // divisor) * divisor
+        # Pixel by pixel in memory, as decoders and resizing leave images and convolutions want them.
+        padded = images[0].new_zeros(len(images), height, width, 3).permute(0, 3, 1, 2)
+        for index, image in enumerate(images):
+            padded[index, :, : image.shape[1], : image.shape[2]] = image
+        sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).to(padded.device)
+        collated = None if targets is None else Targets.collate(targets, height, width)
+        return cls(padded, sizes, collated, list(info))

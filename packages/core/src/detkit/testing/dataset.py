@@ -1,0 +1,109 @@
+"""The contract of dataset readers."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from detkit.interfaces import Dataset
+from detkit.plugins import registry
+from detkit.testing.base import ContractBase
+from detkit.testing.transform import assert_equal
+
+
+class DatasetContract(ContractBase, contract=True):
+    """Tests that a dataset reader passes. The subclass sets `name`, that of the component, and writes a dataset."""
+
+    name: ClassVar[str]
+
+    def make(self, folder: Path) -> Dataset:
+        """Write a dataset of image files into an empty folder and open it: at least three images, one of them without
+        annotations, and at least two classes."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def dataset(self, tmp_path: Path) -> Dataset:
+        """What `make` makes."""
+        return self.make(tmp_path)
+
+    def test_make_makes_what_the_contract_needs(self, dataset: Dataset) -> None:
+        """Otherwise the other tests would test little."""
+        assert type(dataset) is registry().load("dataset", self.name)
+        counts = [len(dataset[index].target["labels"]) for index in range(len(dataset))]
+        assert len(counts) >= 3
+        assert min(counts) == 0 < max(counts)
+        assert len(dataset.categories) >= 2
+
+    def test_sizes_are_those_of_the_images(self, dataset: Dataset) -> None:
+        """`size` knows (height, width) without reading the image; batches by aspect ratio depend on it."""
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            assert isinstance(sample.image, tv_tensors.Image)
+            assert sample.image.dtype == torch.uint8
+            assert tuple(sample.image.shape) == (3, *dataset.size(index))
+            assert tuple(sample.info["original_size"]) == dataset.size(index)
+
+    def test_targets_have_a_row_for_each_instance(self, dataset: Dataset) -> None:
+        """boxes (N, 4) XYXY with area, inside the image; labels (N,) int64 from 0; crowd (N,) bool; as many
+        outlines."""
+        for index in range(len(dataset)):
+            target, (height, width) = dataset[index].target, dataset.size(index)
+            boxes, labels = target["boxes"], target["labels"]
+            assert isinstance(boxes, tv_tensors.BoundingBoxes)
+            assert boxes.format == tv_tensors.BoundingBoxFormat.XYXY
+            assert tuple(boxes.canvas_size) == (height, width)
+            plain = boxes.as_subclass(Tensor)
+            assert plain.shape == (len(labels), 4)
+            assert ((plain >= 0) & (plain <= torch.tensor((width, height, width, height)))).all()
+            assert (plain[:, 2:] > plain[:, :2]).all()
+            assert labels.dtype == torch.int64
+            assert ((labels >= 0) & (labels < len(dataset.categories))).all()
+            assert target["crowd"].dtype == torch.bool
+            assert target["crowd"].shape == labels.shape
+            if "polygons" in target:
+                assert target["polygons"].num_instances == len(labels)
+            if "masks" in target:
+                assert tuple(target["masks"].shape) == (len(labels), height, width)
+
+    def test_images_are_known_by_unique_ids(self, dataset: Dataset) -> None:
+        """`info` has the dataset's own image_id, by which results are told apart, and the path, which errors name."""
+        infos = [dataset[index].info for index in range(len(dataset))]
+        assert len({info["image_id"] for info in infos}) == len(infos)
+        assert all(isinstance(info["path"], str) for info in infos)
+
+    def test_reads_the_same_again_and_in_a_worker(self, dataset: Dataset) -> None:
+        """Reading is repeatable and changes nothing, and the dataset can be pickled for a worker process."""
+        again = pickle.loads(pickle.dumps(dataset))
+        for index in range(len(dataset)):
+            expected = dataset[index]
+            assert_equal(dataset[index], expected)
+            assert_equal(again[index], expected)
+
+    def test_positions_end(self, dataset: Dataset) -> None:
+        """A position beyond the end is an IndexError, so that `for sample in dataset` ends."""
+        with pytest.raises(IndexError):
+            dataset[len(dataset)]
+
+    def test_a_missing_image_is_named(self, dataset: Dataset) -> None:
+        """An image that cannot be read is a ValueError that names the file."""
+        path = Path(dataset[0].info["path"])
+        path.unlink()
+        with pytest.raises(ValueError, match=path.name):
+            dataset[0]
+
+    def test_other_folders_are_somebody_elses(self, dataset: Dataset, tmp_path: Path) -> None:
+        """`splits` answers None, without an error, for a folder that is not in this format."""
+        (tmp_path / "strange").mkdir()
+        (tmp_path / "strange" / "notes.json").write_text("{}")
+        assert not type(dataset).splits(tmp_path / "strange")
+
+    def test_says_what_it_looks_for(self, dataset: Dataset) -> None:
+        """If folders of this format are recognised, `layout` describes them for the message when none is."""
+        if "splits" in vars(type(dataset)):
+            assert type(dataset).layout

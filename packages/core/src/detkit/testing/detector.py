@@ -1,0 +1,89 @@
+"""The contract of detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from detkit.detector import Detector
+from detkit.program import export_program
+from detkit.testing.inputs import CATEGORIES, HEIGHT, WIDTH, random_batch
+from detkit.testing.modules import ModuleContract, assert_same
+
+
+class DetectorContract(ModuleContract, contract=True):
+    """Tests that every detector passes, built for three classes. `arguments` gives small backbones and few regions."""
+
+    kind = "detector"
+    interface: ClassVar[type[Detector]] = Detector  # type: ignore[type-abstract]
+
+    def answer(self, module: Detector, batch: int) -> dict[str, Tensor]:
+        given = random_batch(batch)
+        return _meant(module.detect(given.images, given.sizes))
+
+    def losses(self, module: Detector, batch: int) -> dict[str, Tensor]:
+        return module.losses(random_batch(batch))
+
+    def test_losses_are_finite_scalars(self, spec: Mapping[str, Any]) -> None:
+        """`model(images, targets)` gives named scalars, for images with and without objects, in both modes. If it fails
+        without objects: divide by max(1, count)."""
+        model = self.make(spec).train()
+        for valid in (True, False):
+            losses = model(random_batch(2, valid=valid))
+            assert losses
+            assert all(value.ndim == 0 and value.isfinite() and value.requires_grad for value in losses.values())
+        with torch.no_grad():
+            validation = model.eval().losses(random_batch(2))
+        assert validation.keys() == losses.keys()
+
+    def test_predictions_are_well_formed(self, spec: Mapping[str, Any]) -> None:
+        """`model(images)` gives one Prediction for each image: boxes within the image as it was given, scores from high
+        to low, labels of known classes, masks of the image's size. If it fails: see `Detector.postprocess`."""
+        model = self.make(spec).eval()
+        sizes = [(HEIGHT, WIDTH), (96, 64)]
+        with torch.no_grad():
+            predictions = model([torch.full((3, height, width), 128, dtype=torch.uint8) for height, width in sizes])
+        for prediction, (height, width) in zip(predictions, sizes, strict=True):
+            assert prediction.image_size == (height, width)
+            if "boxes" in prediction:
+                assert prediction.boxes.shape in ((len(prediction), 4), (len(prediction), 5))
+                assert (prediction.scores.diff() <= 0).all()
+                assert ((prediction.labels >= 0) & (prediction.labels < len(CATEGORIES))).all()
+            if "boxes" in prediction and prediction.boxes.shape[-1] == 4:
+                assert (prediction.boxes >= 0).all()
+                assert (prediction.boxes <= torch.tensor([width, height, width, height])).all()
+            if "masks" in prediction:
+                assert prediction.masks.shape == (len(prediction), height, width)
+                assert prediction.masks.dtype == torch.bool
+
+    def test_class_rows_fit_the_parameters(self, spec: Mapping[str, Any]) -> None:
+        """`class_rows` names parameters with that many rows for each class, so that fine-tuning can re-use them. If it
+        fails: correct the head's `rows_per_class`."""
+        model = self.make(spec)
+        parameters = dict(model.named_parameters())
+        rows = model.class_rows()
+        assert rows
+        assert all(len(parameters[name]) >= count * len(CATEGORIES) for name, count in rows.items())
+
+    def test_export_gives_the_same_answer(self, spec: Mapping[str, Any]) -> None:
+        """`torch.export` of `detect` succeeds, and the program answers as the model does. If it fails: no Python branch
+        or loop on tensor values, no shapes that depend on them."""
+        model = self.make(spec).eval()
+        batch = random_batch(1)
+        with torch.no_grad():
+            expected = _meant(model.detect(batch.images, batch.sizes))
+            found = _meant(export_program(model, HEIGHT, WIDTH).module()(batch.images, batch.sizes))
+        assert_same(found, expected, 1e-4)
+
+
+def _meant(raw: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The answer of `detect` with zeros where `valid` (B, D) is False: what is there means nothing."""
+    valid = raw["valid"]
+    of_instances = {name: value for name, value in raw.items() if value.shape[:2] == valid.shape}
+    return raw | {
+        name: torch.where(valid.view(*valid.shape, *[1] * (value.ndim - 2)), value, torch.zeros_like(value))
+        for name, value in of_instances.items()
+    }

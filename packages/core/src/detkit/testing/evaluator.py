@@ -1,0 +1,116 @@
+"""The contract of evaluators."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from detkit.config import build
+from detkit.data.targets import rasterized, without_crowds
+from detkit.interfaces import Dataset, Evaluator
+from detkit.structures.prediction import Prediction
+from detkit.structures.sample import Sample
+from detkit.testing.base import ContractBase
+from detkit.testing.inputs import generator
+
+
+class EvaluatorContract(ContractBase, contract=True):
+    """Tests that an evaluator passes. The subclass sets `name`, that of the component, and gives a dataset."""
+
+    name: ClassVar[str]
+
+    def make_dataset(self, folder: Path) -> Dataset:
+        """Write a dataset that the evaluator can judge into an empty folder and open it: at least three images."""
+        raise NotImplementedError
+
+    def predict(self, sample: Sample) -> Prediction:
+        """What a fairly good model would answer: the annotations, moved by about two pixels."""
+        size = (sample.image.shape[-2], sample.image.shape[-1])
+        plain = rasterized(without_crowds(sample))
+        source, count = generator(sample.info["image_id"]), len(plain["labels"])
+        fields: dict[str, Any] = {
+            "boxes": plain["boxes"] + 2 * torch.randn(count, 4, generator=source),
+            "scores": torch.rand(count, generator=source).sort(descending=True).values,
+            "labels": plain["labels"],
+        }
+        if "masks" in plain:
+            fields["masks"] = plain["masks"].bool().roll(1, dims=2)
+        return Prediction(size, **fields)
+
+    @pytest.fixture
+    def dataset(self, tmp_path: Path) -> Dataset:
+        """What `make_dataset` makes."""
+        return self.make_dataset(tmp_path)
+
+    def evaluated(self, dataset: Dataset, indices: Sequence[int]) -> Evaluator:
+        """A new evaluator to which the predictions for these images were added."""
+        evaluator = build(self.name, Evaluator)
+        evaluator.start(dataset)
+        for index in indices:
+            sample = dataset[index]
+            evaluator.add(self.predict(sample), sample.info)
+        return evaluator
+
+    def test_values_are_scores_or_undefined(self, dataset: Dataset) -> None:
+        """Sections of metrics, each a float or None; some score of a fairly good prediction is above 0."""
+        sections = self.evaluated(dataset, range(len(dataset))).compute()
+        values = [value for section in sections.values() for value in section.values()]
+        assert all(value is None or type(value) is float for value in values)
+        assert max(value for value in values if value is not None) > 0
+
+    def test_order_does_not_matter(self, dataset: Dataset) -> None:
+        """The same predictions in another order give the same numbers. If it fails: sort before summing."""
+        order = range(len(dataset))
+        assert self.evaluated(dataset, order[::-1]).compute() == self.evaluated(dataset, order).compute()
+
+    def test_parts_add_up(self, dataset: Dataset) -> None:
+        """Predictions gathered from other processes, in any order, give the same numbers as all in one."""
+        whole = self.evaluated(dataset, range(len(dataset))).compute()
+        parts = [self.evaluated(dataset, range(start, len(dataset), 2)) for start in (0, 1)]
+        for states in ([part.state() for part in parts], [part.state() for part in parts[::-1]]):
+            merged = self.evaluated(dataset, ())
+            merged.merge(pickle.loads(pickle.dumps(states)))
+            assert merged.compute() == whole
+
+    def test_starting_again_forgets(self, dataset: Dataset) -> None:
+        """After `start` only what is added from then on counts."""
+        evaluator = self.evaluated(dataset, range(len(dataset)))
+        whole = evaluator.compute()
+        evaluator.start(dataset)
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            evaluator.add(self.predict(sample), sample.info)
+        assert evaluator.compute() == whole
+
+    def test_finding_nothing_is_no_error(self, dataset: Dataset) -> None:
+        """A model that finds nothing, as in the first steps of training, has metrics too."""
+        evaluator = self.evaluated(dataset, ())
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            evaluator.add(self.predict(sample).select(torch.zeros(0, dtype=torch.int64)), sample.info)
+        assert all(value is None or value == 0 for values in evaluator.compute().values() for value in values.values())
+
+    def test_tables_are_rectangular_text(self, dataset: Dataset) -> None:
+        """`tables` gives titles, column names and rows of as many strings."""
+        evaluator = self.evaluated(dataset, range(len(dataset)))
+        evaluator.compute()
+        for title, columns, rows in evaluator.tables():
+            assert title
+            assert all(len(row) == len(columns) and all(isinstance(cell, str) for cell in row) for row in rows)
+
+    def test_saves_into_a_folder(self, dataset: Dataset, tmp_path: Path) -> None:
+        """`save` writes into the folder alone, and twice gives the same files."""
+        evaluator = self.evaluated(dataset, range(len(dataset)))
+        evaluator.compute()
+        contents = []
+        for name in ("first", "second"):
+            folder = tmp_path / name
+            folder.mkdir()
+            evaluator.save(folder)
+            contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        assert contents[0] == contents[1]

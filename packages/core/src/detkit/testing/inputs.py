@@ -1,0 +1,72 @@
+"""Random inputs of the shapes that models see, the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from detkit.structures.batch import Batch, Targets
+from detkit.structures.categories import Categories
+from detkit.structures.shape import Shape
+
+CATEGORIES = Categories(("circle", "square", "triangle"), ids=(2, 3, 7))
+HEIGHT, WIDTH = 128, 192
+"""Size of the images in pixels; a multiple of 64."""
+_MOST = 2  # images in a batch; always drawn, so that a batch of one is the beginning of a batch of two
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A generator of its own, so that the global one stays as it is."""
+    return torch.Generator().manual_seed(seed)
+
+
+def random_features(shapes: Mapping[str, Shape], batch: int, *, gradient: bool = False) -> dict[str, Tensor]:
+    """Feature maps (batch, channels, HEIGHT / stride, WIDTH / stride)."""
+    source = generator()
+    return {
+        name: torch.randn(_MOST, shape.channels, HEIGHT // shape.stride, WIDTH // shape.stride, generator=source)[
+            :batch
+        ].requires_grad_(gradient)
+        for name, shape in shapes.items()
+    }
+
+
+def random_boxes(batch: int, count: int, seed: int = 1) -> Tensor:
+    """Boxes (batch, count, 4) xyxy inside the image, at least 8 pixels wide and high."""
+    source = generator(seed)
+    limit = torch.tensor([WIDTH, HEIGHT], dtype=torch.float32)
+    low = torch.rand(_MOST, count, 2, generator=source) * (limit - 40)
+    size = 8 + torch.rand(_MOST, count, 2, generator=source) * 32
+    return torch.cat([low, low + size], dim=-1)[:batch]
+
+
+def random_targets(batch: int, count: int = 3, *, valid: bool = True) -> Targets:
+    """Ground truth of `count` boxes in each image, with rectangular masks; none of them counts if `valid` is False."""
+    boxes = random_boxes(batch, count)
+    y = torch.arange(HEIGHT)[:, None] + 0.5
+    x = torch.arange(WIDTH)[None] + 0.5
+    x0, y0, x1, y1 = (side[..., None, None] for side in boxes.unbind(-1))
+    masks = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    labels = torch.arange(count).expand(batch, -1) % len(CATEGORIES)
+    if not valid:
+        boxes, labels, masks = boxes * 0, labels * 0, masks & False
+    return Targets(
+        boxes=boxes,
+        labels=labels.contiguous(),
+        valid=torch.full((batch, count), valid),
+        seeds=torch.arange(batch),
+        masks=masks.to(torch.uint8),
+    )
+
+
+def random_batch(batch: int, *, valid: bool = True) -> Batch:
+    """Noise images with targets."""
+    images = torch.randint(256, (_MOST, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator(2))
+    return Batch(images[:batch], image_sizes(batch), random_targets(batch, valid=valid))
+
+
+def image_sizes(batch: int) -> Tensor:
+    """(batch, 2) height and width; no image is padded."""
+    return torch.tensor([[HEIGHT, WIDTH]]).expand(batch, -1).contiguous()

@@ -1,0 +1,103 @@
+"""The contract of transforms."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+
+from detkit.config import build
+from detkit.data.targets import cut_to_canvas, rasterized
+from detkit.interfaces import Transform
+from detkit.structures.sample import Sample
+from detkit.testing.base import KindContract
+from detkit.testing.samples import random_sample
+
+SEEDS = range(5)
+
+
+class TransformContract(KindContract, contract=True):
+    """Tests that every transform passes."""
+
+    kind = "transform"
+
+    def make(self, spec: Mapping[str, Any]) -> Transform:
+        """The transform that a spec describes."""
+        return build(spec, Transform)
+
+    def apply(self, transform: Transform, sample: Sample, seed: int) -> Sample:
+        """The transformed sample, as in the data loader: torch's generator is seeded before each sample."""
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            return transform(sample)
+
+    def test_torchs_generator_decides(self, spec: Mapping[str, Any]) -> None:
+        """The same seed gives the same sample. If it fails: draw from torch's global generator, neither from `random`
+        nor from numpy, and keep nothing from one call to the next."""
+        transform = self.make(spec)
+        for seed in SEEDS:
+            assert_equal(self.apply(transform, random_sample(), seed), self.apply(transform, random_sample(), seed))
+
+    def test_leaves_its_input_alone(self, spec: Mapping[str, Any]) -> None:
+        """The given sample is not changed in place, for its image may be cached. If it fails: make a new Sample
+        (dataclasses.replace) with a new target dict."""
+        transform, sample = self.make(spec), random_sample()
+        before = copy.deepcopy(sample)
+        for seed in SEEDS:
+            self.apply(transform, sample, seed)
+            assert_equal(sample, before)
+
+    def test_answers_uint8_rgb(self, spec: Mapping[str, Any]) -> None:
+        """The image stays a tv_tensors.Image (3, H, W) uint8; normalisation is the model's business."""
+        for seed in SEEDS:
+            image = self.apply(self.make(spec), random_sample(), seed).image
+            assert isinstance(image, tv_tensors.Image)
+            assert image.dtype == torch.uint8
+            assert image.ndim == 3
+            assert image.shape[0] == 3
+
+    def test_keeps_rows_together(self, spec: Mapping[str, Any]) -> None:
+        """Every entry of the target has one row for each instance that is left, and is of the image's size. If it
+        fails: change all entries alike; `detkit.data.targets.select` drops instances from all of them."""
+        for seed in SEEDS:
+            self._check_rows(self.apply(self.make(spec), random_sample(), seed))
+
+    def test_takes_images_without_instances(self, spec: Mapping[str, Any]) -> None:
+        """Background images are transformed too."""
+        for seed in SEEDS:
+            self._check_rows(self.apply(self.make(spec), random_sample(0), seed))
+
+    def _check_rows(self, sample: Sample) -> None:
+        target, size = sample.target, tuple(sample.image.shape[-2:])
+        assert target.keys() >= {"boxes", "labels", "crowd", "polygons", "masks", "has_mask"}
+        count = len(target["labels"])
+        assert len(target["boxes"]) == len(target["crowd"]) == len(target["masks"]) == count
+        assert target["polygons"].num_instances == count
+        assert tuple(target["masks"].shape[-2:]) == size
+        assert torch.isfinite(target["boxes"]).all()
+        finished = rasterized(cut_to_canvas(sample))
+        assert finished["masks"].shape[1:] == size
+
+    def test_keeps_what_is_known_of_the_image(self, spec: Mapping[str, Any]) -> None:
+        """`info` travels on: errors and results name the image by it."""
+        assert self.apply(self.make(spec), random_sample(), 0).info == random_sample().info
+
+    def test_can_be_sent_to_workers(self, spec: Mapping[str, Any]) -> None:
+        """The transform can be pickled. If it fails: keep no open files, lambdas or local functions in it."""
+        transform = self.make(spec)
+        again = pickle.loads(pickle.dumps(transform))
+        assert_equal(self.apply(again, random_sample(), 1), self.apply(transform, random_sample(), 1))
+
+
+def assert_equal(found: Sample, expected: Sample) -> None:
+    """Two samples hold the same."""
+    assert torch.equal(found.image, expected.image)
+    assert found.info == expected.info
+    assert found.target.keys() == expected.target.keys()
+    for key, value in expected.target.items():
+        assert type(found.target[key]) is type(value)
+        assert torch.equal(found.target[key], value), f"{key} differs"

@@ -1,0 +1,165 @@
+"""Starting from weights that were trained on other classes, or for the backbone alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from detkit.detector import Detector
+from detkit.model_directory import find_model, read_meta
+from detkit.plugins import registry
+from detkit.structures.categories import Categories
+from detkit.weights import differences, read_weights
+
+_SHOWN = 8  # class names that a report lists
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What `initialise` did. `str()` says it in a sentence.
+
+    arrays: how many arrays of the model were taken over, in whole or in part.
+    source_classes, classes: how many classes the source and the model have; 0 where the source has no class rows.
+    reused: names of the classes whose rows were taken over, where the classes differ.
+    fresh: names of the classes that begin from the model's own initial values.
+    random: parts of the model that the source does not cover.
+    """
+
+    arrays: int
+    source_classes: int = 0
+    classes: int = 0
+    reused: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    random: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        words = f"took over {self.arrays} arrays"
+        if self.random:
+            words += f"; {', '.join(self.random)} begin from random weights, expected"
+        if self.fresh:
+            names = f": {_listed(self.reused)}" if self.reused else ""
+            words += (
+                f"; head re-initialised {self.source_classes} -> {self.classes} classes "
+                f"({len(self.reused)} reused by name{names}), expected"
+            )
+        elif self.reused:
+            words += f"; class rows rearranged, {self.source_classes} -> {self.classes} classes, all reused by name"
+        return words
+
+
+def initialise(
+    model: Detector, source: str | Path | Mapping[str, Tensor], *, categories: Categories | None = None
+) -> Transfer:
+    """Copy weights into a model that has just been built, before it is trained.
+
+    Arrays whose rows belong to classes (`Detector.class_rows`) may be of other classes: rows of classes with the same
+    name (upper and lower case alike) are copied, the others keep the values they have; rows that belong to no class,
+    such as background, are copied. All other arrays must fit.
+
+    Args:
+        model: its own categories decide which rows it needs.
+        source: a model directory or a run (its best model, else its last), a safetensors file, the name of published
+            weights (a component of kind "weights", which are downloaded), or a state dict; of a whole model, or of its
+            `backbone` alone.
+        categories: of a file or a state dict; without them its class rows are taken in order, and must be as many.
+
+    Raises:
+        ValueError: the source cannot be read, or arrays are missing, unexpected or of another shape; lists them.
+    """
+    state, categories, origin = _read(source, categories)
+    if (bare := _backbone_arrays(model, state)) is not None:
+        backbone = model.get_submodule("backbone")
+        _refuse(differences(backbone, bare), f"{origin} does not fit the model's backbone")
+        backbone.load_state_dict(bare)
+        others = tuple(name for name, part in model.named_children() if name != "backbone" and part.state_dict())
+        return Transfer(arrays=len(bare), random=others)
+
+    own, rows = model.state_dict(), model.class_rows()
+    source_classes = len(model.categories if categories is None else categories)
+    pairs = _same_names(categories or model.categories, model.categories)
+    adapted = dict(state)
+    for name, per_class in rows.items():
+        if name in state and name in own:
+            adapted[name] = _adapted(state[name], own[name], per_class, source_classes, len(model.categories), pairs)
+    _refuse(differences(model, adapted), f"{origin} is of another kind of model")
+    model.load_state_dict(adapted)
+    names = model.categories.names
+    if not rows or categories is None or categories.names == names:
+        return Transfer(arrays=len(adapted), source_classes=source_classes, classes=len(names))
+    reused = {label for _, label in pairs}
+    return Transfer(
+        arrays=len(adapted),
+        source_classes=source_classes,
+        classes=len(names),
+        reused=tuple(name for label, name in enumerate(names) if label in reused),
+        fresh=tuple(name for label, name in enumerate(names) if label not in reused),
+    )
+
+
+def _read(
+    source: str | Path | Mapping[str, Tensor], categories: Categories | None
+) -> tuple[dict[str, Tensor], Categories | None, str]:
+    """State dict, categories where they are known, and what to call the source in messages."""
+    if isinstance(source, Mapping):
+        return dict(source), categories, "the state dict"
+    if Path(source).suffix == ".safetensors":
+        return read_weights(Path(source)), categories, str(source)
+    folder = find_model(source)
+    if folder is None:
+        if str(source) in registry().names("weights"):
+            try:
+                return registry().load("weights", str(source))(), categories, str(source)
+            except ValueError as error:
+                raise ValueError(f"{error}. Or do without these weights: init=null") from error
+        raise ValueError(
+            f"{source} is not a model with weights; give a model directory, a run's directory, a safetensors file or "
+            f"one of the published weights: {', '.join(registry().names('weights')) or 'none is installed'}"
+        )
+    known = Categories.from_dict(read_meta(folder)["categories"])
+    return read_weights(folder / "model.safetensors"), known, str(folder)
+
+
+def _backbone_arrays(model: Detector, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The backbone's state dict if `state` covers nothing else, with or without the prefix; else None."""
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return None
+    if state and all(name.startswith("backbone.") for name in state):
+        return {name.removeprefix("backbone."): value for name, value in state.items()}
+    own = model.state_dict()
+    is_bare = not any(name in own for name in state) and any(f"backbone.{name}" in own for name in state)
+    return dict(state) if is_bare else None
+
+
+def _same_names(source: Categories, target: Categories) -> list[tuple[int, int]]:
+    """(label in source, label in target) of the classes that both have."""
+    found = [source.label_like(name) for name in target.names]
+    return [(label, position) for position, label in enumerate(found) if label is not None]
+
+
+def _adapted(
+    given: Tensor, own: Tensor, per_class: int, source_classes: int, classes: int, pairs: Sequence[tuple[int, int]]
+) -> Tensor:
+    """`own` with the rows of `given` that mean the same; `given` itself, to be reported, if it is of another form."""
+    begin, source_begin = classes * per_class, source_classes * per_class  # of the rows that belong to no class
+    if given.shape[1:] != own.shape[1:] or len(given) - source_begin != len(own) - begin:
+        return given
+    adapted = own.clone()
+    for source_label, label in pairs:
+        rows = slice(label * per_class, (label + 1) * per_class)
+        adapted[rows] = given[source_label * per_class : (source_label + 1) * per_class]
+    adapted[begin:] = given[source_begin:]
+    return adapted
+
+
+def _refuse(problems: Sequence[str], what: str) -> None:
+    if problems:
+        raise ValueError(f"{what}; arrays {'; '.join(problems)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

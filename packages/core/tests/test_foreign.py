@@ -1,0 +1,63 @@
+import os
+import pickle
+import pickletools
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from detkit.foreign import read_foreign_checkpoint
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickled_arrays_come_back(tmp_path, protocol: int) -> None:
+    arrays = OrderedDict(a=np.arange(6, dtype=np.float32).reshape(2, 3), b=np.float32(2.5), c=np.array([1, 2]))
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "somebody"}, protocol=protocol))
+    state = read_foreign_checkpoint(path)
+    assert {name: value.tolist() for name, value in state.items()} == {k: v.tolist() for k, v in arrays.items()}
+
+
+def test_torch_files_are_read_with_weights_only(tmp_path) -> None:
+    torch.save({"model": {"a": torch.ones(2)}, "iteration": 3}, tmp_path / "model.pth")
+    assert read_foreign_checkpoint(tmp_path / "model.pth")["a"].tolist() == [1, 1]
+
+
+class Hostile:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (self.path,))
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, suffix: str) -> None:
+    data = {"model": {"a": Hostile(str(tmp_path / "owned"))}}
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".pkl":
+        path.write_bytes(pickle.dumps(data))
+    else:
+        torch.save(data, path)
+    with pytest.raises(ValueError, match="not a checkpoint that can be read safely"):
+        read_foreign_checkpoint(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_truncated_file_is_a_clear_error(tmp_path) -> None:
+    whole = pickletools.optimize(pickle.dumps({"model": {"a": np.zeros(1000)}}))
+    (tmp_path / "model.pkl").write_bytes(whole[:500])
+    with pytest.raises(ValueError, match=r"model\.pkl is not a checkpoint"):
+        read_foreign_checkpoint(tmp_path / "model.pkl")
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"model\.pkl cannot be read: No such file"):
+        read_foreign_checkpoint(tmp_path / "model.pkl")
+
+
+def test_something_else_than_arrays_is_a_clear_error(tmp_path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": {"a": "text"}}))
+    with pytest.raises(ValueError, match="a is a str; an array is needed"):
+        read_foreign_checkpoint(tmp_path / "model.pkl")

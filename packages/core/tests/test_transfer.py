@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from detkit.detector import Detector
+from detkit.model_directory import save_model
+from detkit.structures.categories import Categories
+from detkit.transfer import initialise
+from detkit.weights import write_weights
+
+
+def build(*names: str, channels: int = 4) -> Detector:
+    from use_toy.colours import ColourDetector
+
+    return ColourDetector(categories=Categories(names), channels=channels)
+
+
+@pytest.fixture
+def source(colours: Detector, tmp_path: Path) -> Path:
+    """Classes red, green, blue."""
+    return save_model(colours, tmp_path / "source", config={"name": "use/colours"})
+
+
+def test_rows_of_classes_with_the_same_name_are_reused(colours: Detector, source: Path) -> None:
+    model = build("yellow", "blue", "red", "white")
+    before = model.head.offsets.weight.clone()
+    initialise(model, source)
+    assert torch.equal(model.head.offsets.weight[2:4], colours.head.offsets.weight[4:6])
+    assert torch.equal(model.head.offsets.weight[4:6], colours.head.offsets.weight[0:2])
+    assert torch.equal(model.head.offsets.weight[[0, 1, 6, 7]], before[[0, 1, 6, 7]])
+
+
+def test_the_background_row_is_kept(colours: Detector, source: Path) -> None:
+    model = build("yellow", "blue")
+    initialise(model, source)
+    assert torch.equal(model.head.scores.weight[-1], colours.head.scores.weight[-1])
+
+
+def test_everything_else_is_taken_over(colours: Detector, source: Path) -> None:
+    model = build("yellow")
+    initialise(model, source)
+    torch.testing.assert_close(model.backbone.state_dict(), colours.backbone.state_dict(), rtol=0, atol=0)
+
+
+def test_the_report_says_what_was_re_initialised(source: Path) -> None:
+    report = initialise(build("yellow", "blue", "RED", "white"), source)
+    assert report.reused == ("blue", "RED")
+    assert report.fresh == ("yellow", "white")
+    assert "head re-initialised 3 -> 4 classes (2 reused by name: blue, RED), expected" in str(report)
+
+
+def test_classes_without_a_match_are_all_fresh(source: Path) -> None:
+    assert "head re-initialised 3 -> 1 classes (0 reused by name), expected" in str(initialise(build("cat"), source))
+
+
+def test_equal_classes_are_copied_without_a_word(colours: Detector, source: Path) -> None:
+    model = build("red", "green", "blue")
+    assert str(initialise(model, source)) == "took over 6 arrays"
+    torch.testing.assert_close(model.state_dict(), colours.state_dict(), rtol=0, atol=0)
+
+
+def test_reordered_classes_follow_their_names(colours: Detector, source: Path) -> None:
+    model = build("blue", "red")
+    assert "class rows rearranged, 3 -> 2 classes" in str(initialise(model, source))
+    assert torch.equal(model.head.scores.weight, colours.head.scores.weight[[2, 0, 3]])
+
+
+def test_other_shapes_are_an_error_that_lists_them(source: Path) -> None:
+    with pytest.raises(ValueError, match="another kind of model") as caught:
+        initialise(build("red", channels=8), source)
+    assert "backbone.bias (4,) instead of (8,)" in str(caught.value)
+    assert "head.offsets.weight (6, 4) instead of (2, 8)" in str(caught.value)
+
+
+def test_missing_arrays_are_an_error_that_lists_them(colours: Detector) -> None:
+    state = colours.state_dict()
+    del state["head.scores.bias"]
+    with pytest.raises(ValueError, match=r"1 missing: head\.scores\.bias"):
+        initialise(build("red", "green", "blue"), state)
+
+
+def test_a_failed_transfer_changes_nothing(source: Path) -> None:
+    model = build("red", channels=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="another shape"):
+        initialise(model, source)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_weights_of_a_backbone_alone(colours: Detector, tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "backbone.safetensors"
+    write_weights({prefix + name: value for name, value in colours.backbone.state_dict().items()}, path)
+    model = build("cat")
+    report = initialise(model, path)
+    assert torch.equal(model.backbone.weight, colours.backbone.weight)
+    assert str(report) == "took over 2 arrays; head begin from random weights, expected"
+
+
+def test_a_backbone_with_missing_arrays(colours: Detector) -> None:
+    with pytest.raises(ValueError, match=r"does not fit the model's backbone; arrays 1 missing: bias"):
+        initialise(build("cat"), {"weight": colours.backbone.weight})
+
+
+def test_a_recipe_has_no_weights_to_start_from(use_toy: Path) -> None:
+    with pytest.raises(ValueError, match="use/colours-recipe is not a model with weights"):
+        initialise(build("cat"), "use/colours-recipe")

@@ -1,0 +1,1 @@
+"""Datasets in COCO's JSON format, and the metrics that COCO defines."""

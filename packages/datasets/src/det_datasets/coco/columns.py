@@ -1,0 +1,199 @@
+"""Annotations as a few long tensors: compact, and one copy for all loader processes however these are started."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import torch
+from hotcoco import mask as rle  # unlike pycocotools' it checks counts before it uses them
+from torch import Tensor
+
+from det_datasets.coco.schema import AnnotationEntry, CocoFile
+from detkit.structures.categories import Categories
+
+
+class Rle(msgspec.Struct):
+    """A run-length encoded mask: compressed counts are a string, uncompressed ones a list."""
+
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+_SEGMENTATION = msgspec.json.Decoder(list[list[float]] | Rle | None)
+
+
+@dataclass
+class Columns:
+    """The images (I) and annotations (A, ordered by image) of a file.
+
+    Tensors are in shared memory when they are sent to other processes, and pages of forked ones are never written, so
+    that loader workers do not multiply them; Python objects would be copied as soon as their reference counts change.
+    """
+
+    image_ids: Tensor  # (I,) int64, rising
+    sizes: Tensor  # (I, 2) int32 height, width
+    names: Tensor  # bytes of all file names, uint8
+    name_ends: Tensor  # (I,) int64
+    annotation_ends: Tensor  # (I,) int64: the annotations of an image are those up to here
+    annotation_ids: Tensor  # (A,) int64
+    boxes: Tensor  # (A, 4) float32 xyxy, inside the image
+    labels: Tensor  # (A,) int64
+    crowd: Tensor  # (A,) bool
+    points: Tensor  # (P, 2) float32: of all polygons
+    ring_ends: Tensor  # (R,) int64 into points
+    rings_of: Tensor  # (A,) int64: where an annotation's rings end
+    codes: Tensor  # bytes of all compressed RLE counts, uint8
+    code_ends: Tensor  # (A,) int64; annotations without RLE have empty counts
+
+    def nbytes(self) -> int:
+        """The memory that the columns take."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
+
+def build_columns(file: CocoFile, categories: Categories, problems: Counter[str]) -> Columns:
+    """Put a file into columns, and count in `problems` what had to be dropped or repaired.
+
+    Raises:
+        ValueError: ids repeat or point nowhere, a number is not finite.
+    """
+    images = sorted(file.images, key=lambda image: image.id)
+    ids = [image.id for image in images]
+    for before, after in pairwise(ids):
+        if before == after:
+            raise ValueError(f"image id {before} is given to more than one image; each must be unique")
+    for image in images:
+        if image.height < 1 or image.width < 1:
+            raise ValueError(f"image {image.id} ({image.file_name}) has height {image.height}, width {image.width}")
+    of_image: list[list[AnnotationEntry]] = [[] for _ in images]
+    for annotation in file.annotations:
+        position = bisect_left(ids, annotation.image_id)
+        if position == len(ids) or ids[position] != annotation.image_id:
+            problems["belong to images that the file does not list: left out"] += 1
+        else:
+            of_image[position].append(annotation)
+    rows = _Rows(categories, problems)
+    annotation_ends = array("q")
+    for image, entries in zip(images, of_image, strict=True):
+        for annotation in entries:
+            rows.add(annotation, image.height, image.width)
+        annotation_ends.append(len(rows.ids))
+    names = [image.file_name.encode() for image in images]
+    return Columns(
+        image_ids=torch.tensor(ids, dtype=torch.int64),
+        sizes=torch.tensor([(image.height, image.width) for image in images], dtype=torch.int32).reshape(-1, 2),
+        names=_tensor(b"".join(names), np.uint8),
+        name_ends=torch.tensor([len(name) for name in names], dtype=torch.int64).cumsum(0),
+        annotation_ends=_tensor(annotation_ends, np.int64),
+        annotation_ids=_tensor(rows.ids, np.int64),
+        boxes=_tensor(rows.boxes, np.float32).reshape(-1, 4),
+        labels=_tensor(rows.labels, np.int64),
+        crowd=_tensor(rows.crowd, np.uint8).bool(),
+        points=_tensor(rows.points, np.float32).reshape(-1, 2),
+        ring_ends=_tensor(rows.ring_ends, np.int64),
+        rings_of=_tensor(rows.rings_of, np.int64),
+        codes=_tensor(bytes(rows.codes), np.uint8),
+        code_ends=_tensor(rows.code_ends, np.int64),
+    )
+
+
+def _tensor(values: array[float] | array[int] | bytes, dtype: type[np.generic]) -> Tensor:
+    return torch.from_numpy(np.frombuffer(values, dtype).copy())
+
+
+class _Rows:
+    """Columns of annotations while they grow."""
+
+    def __init__(self, categories: Categories, problems: Counter[str]) -> None:
+        self.categories = categories
+        self.problems = problems
+        self.ids, self.labels, self.crowd, self.boxes = array("q"), array("q"), array("B"), array("f")
+        self.points, self.ring_ends, self.rings_of = array("f"), array("q"), array("q")
+        self.codes, self.code_ends = bytearray(), array("q")
+
+    def add(self, annotation: AnnotationEntry, height: int, width: int) -> None:
+        try:
+            label = self.categories.label_of_id(annotation.category_id)
+        except KeyError:
+            raise ValueError(
+                f"annotation {annotation.id} of image {annotation.image_id} has category_id {annotation.category_id}, "
+                f"which 'categories' does not define"
+            ) from None
+        rings, code = self._segmentation(annotation, height, width)
+        box = _box(annotation, rings, code, height, width)
+        if box is None:
+            what = "have neither a usable box nor a usable mask" if annotation.bbox is None else "have an empty box"
+            self.problems[f"{what}: left out"] += 1
+            return
+        self.ids.append(annotation.id)
+        self.labels.append(label)
+        self.crowd.append(bool(annotation.iscrowd))
+        self.boxes.extend(box)
+        for ring in rings:
+            self.points.extend(ring)
+            self.ring_ends.append(len(self.points) // 2)
+        self.rings_of.append(len(self.ring_ends))
+        self.codes += code
+        self.code_ends.append(len(self.codes))
+
+    def _segmentation(self, annotation: AnnotationEntry, height: int, width: int) -> tuple[list[list[float]], bytes]:
+        """The polygons of an annotation, or its compressed counts; both empty if it has neither."""
+        try:
+            found = _SEGMENTATION.decode(annotation.segmentation)
+            if isinstance(found, Rle):
+                return [], _compress(found, height, width)
+        except (msgspec.ValidationError, ValueError):
+            self.problems["have a malformed mask: kept with their boxes alone"] += 1
+            return [], b""
+        rings = [ring for ring in found or () if len(ring) >= 6 and len(ring) % 2 == 0]
+        if found and len(rings) < len(found):
+            if rings:
+                self.problems["have polygons of fewer than 3 points among others: these were left out"] += 1
+            else:
+                self.problems["have no polygon of at least 3 points: kept with their boxes alone"] += 1
+        return rings, b""
+
+
+def _compress(found: Rle, height: int, width: int) -> bytes:
+    """Compressed counts; ValueError if they are not those of a mask of this size with at least one pixel."""
+    if tuple(found.size) != (height, width):
+        raise ValueError("the size of another image")
+    code = {"size": [height, width], "counts": found.counts}
+    if isinstance(found.counts, list):
+        if min(found.counts, default=0) < 0 or sum(found.counts) != height * width:
+            raise ValueError("not as many pixels as the image has")
+        code = rle.frPyObjects(code, height, width)
+    if rle.area(code) == 0:
+        raise ValueError("an empty mask")
+    counts = code["counts"]
+    return counts.encode() if isinstance(counts, str) else bytes(counts)
+
+
+def _box(
+    annotation: AnnotationEntry, rings: Sequence[Sequence[float]], code: bytes, height: int, width: int
+) -> tuple[float, float, float, float] | None:
+    """The part of the box inside the image, xyxy: the box that is given, else that of the mask; None if it is empty."""
+    if annotation.bbox:
+        if len(annotation.bbox) != 4 or not np.isfinite(annotation.bbox).all():
+            raise ValueError(
+                f"annotation {annotation.id} of image {annotation.image_id} has bbox {annotation.bbox}; "
+                "four finite numbers x, y, width, height are needed"
+            )
+        left, top, across, down = annotation.bbox
+        right, bottom = left + across, top + down
+    elif rings:
+        left, right = min(min(ring[0::2]) for ring in rings), max(max(ring[0::2]) for ring in rings)
+        top, bottom = min(min(ring[1::2]) for ring in rings), max(max(ring[1::2]) for ring in rings)
+    elif code:
+        left, top, across, down = map(float, rle.toBbox({"size": [height, width], "counts": code}))
+        right, bottom = left + across, top + down
+    else:
+        return None
+    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+    return (left, top, right, bottom) if right > left and bottom > top else None

@@ -1,0 +1,165 @@
+"""Images with COCO annotations."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import torch
+from hotcoco import mask as rle
+from torch import Tensor
+from torchvision import tv_tensors
+
+from det_datasets.coco import layout
+from det_datasets.coco.columns import build_columns
+from det_datasets.coco.ground_truth import complete_annotation
+from det_datasets.coco.schema import read_bytes, read_coco
+from detkit.data.image import read_image
+from detkit.interfaces import Dataset
+from detkit.structures.categories import Categories
+from detkit.structures.polygons import Polygons
+from detkit.structures.sample import Sample
+
+log = logging.getLogger(__name__)
+
+
+class CocoDataset(Dataset):
+    """A COCO instances file and its images, ordered by image id; images without annotations are kept.
+
+    Boxes are cut at the image's border. A missing box is taken from the mask. An annotation whose box is empty is
+    left out; one whose mask is unusable keeps its box. What was left out or repaired is counted in `problems` and
+    logged.
+
+    Args:
+        images: folder that the file names are relative to.
+        annotations: the JSON file.
+
+    Raises:
+        ValueError: the file is missing or not COCO, lists no images or categories, or its ids or numbers make no sense.
+    """
+
+    layout: ClassVar[str] = layout.LAYOUT
+
+    def __init__(self, images: Path, annotations: Path) -> None:
+        self.folder = Path(images)
+        self.annotation_file = Path(annotations)
+        file = read_coco(self.annotation_file)
+        if not file.images:
+            raise ValueError(f"{self.annotation_file} lists no images; there is nothing to read")
+        if not file.categories:
+            raise ValueError(f"{self.annotation_file} defines no categories; at least one is needed")
+        self.problems: Counter[str] = Counter()
+        try:
+            self.categories = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
+            self._columns = build_columns(file, self.categories, self.problems)
+        except ValueError as error:
+            raise ValueError(f"{self.annotation_file}: {error}") from None
+        self._has_masks = bool(len(self._columns.ring_ends) or len(self._columns.codes))
+        self._note_unused_categories()
+        for problem, count in self.problems.items():
+            log.warning("%s: %d %s", self.annotation_file, count, problem)
+
+    def _note_unused_categories(self) -> None:
+        if not len(self._columns.labels):
+            return  # a test set, or negatives alone: it is no news that every class is missing
+        counts = torch.bincount(self._columns.labels, minlength=len(self.categories))
+        unused = [name for name, count in zip(self.categories.names, counts.tolist(), strict=True) if count == 0]
+        if unused:
+            names = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+            self.problems[f"categories without annotations: {names}"] = len(unused)
+
+    @classmethod
+    def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
+        return layout.find_splits(path)
+
+    def __len__(self) -> int:
+        return len(self._columns.image_ids)
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self._columns.sizes[index].tolist()
+        return height, width
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        start, end = _span(self._columns.name_ends, index)
+        return self.folder / self._columns.names[start:end].numpy().tobytes().decode()
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        size, path = self.size(index), self.path(index)
+        image = tv_tensors.Image(read_image(path, size))
+        info = {"image_id": int(self._columns.image_ids[index]), "path": str(path), "original_size": size}
+        return Sample(image=image, target=self.target(index), info=info)
+
+    def target(self, index: int) -> dict[str, Any]:
+        """The annotations of one image, as in `Sample.target`, without reading the image.
+
+        Where the file has masks at all, `has_mask` (N,) bool says which instances have a usable one.
+        """
+        size = self.size(index)
+        start, end = _span(self._columns.annotation_ends, index)
+        target: dict[str, Any] = {
+            "boxes": tv_tensors.BoundingBoxes(self._columns.boxes[start:end].clone(), format="XYXY", canvas_size=size),
+            "labels": self._columns.labels[start:end].clone(),
+            "crowd": self._columns.crowd[start:end].clone(),
+        }
+        if self._has_masks:
+            target["polygons"] = polygons = self._polygons(start, end, size)
+            masks, coded = self._masks(start, end, size)
+            if coded.any():
+                target["masks"] = masks
+            target["has_mask"] = polygons.present | coded
+        return target
+
+    def _polygons(self, start: int, end: int, size: tuple[int, int]) -> Polygons:
+        columns = self._columns
+        first_ring = int(columns.rings_of[start - 1]) if start else 0
+        instance_ends = columns.rings_of[start:end] - first_ring
+        rings = columns.ring_ends[first_ring : int(columns.rings_of[end - 1]) if end > start else first_ring]
+        first_point = int(columns.ring_ends[first_ring - 1]) if first_ring else 0
+        points = columns.points[first_point : int(rings[-1]) if len(rings) else first_point]
+        return Polygons(
+            points.clone(),
+            ring_ends=(rings - first_point).numpy(),
+            instance_ends=instance_ends.numpy(),
+            canvas_size=size,
+        )
+
+    def _masks(self, start: int, end: int, size: tuple[int, int]) -> tuple[tv_tensors.Mask, Tensor]:
+        """Masks (N, H, W) of the instances that are given as RLE, zeros for others; and which those are (N,)."""
+        spans = [_span(self._columns.code_ends, index) for index in range(start, end)]
+        coded = torch.tensor([low < high for low, high in spans], dtype=torch.bool)
+        masks = torch.zeros(len(spans) if coded.any() else 0, *size, dtype=torch.uint8)
+        for position, (low, high) in enumerate(spans):
+            if low < high:
+                counts = self._columns.codes[low:high].numpy().tobytes()
+                masks[position] = torch.from_numpy(rle.decode({"size": list(size), "counts": counts}))
+        return tv_tensors.Mask(masks), coded
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The file as a COCO dict, with what evaluators need (`id`, `bbox`, `area`, `iscrowd`) filled in where it is
+        missing; annotations without box and mask are not in it, nor those of images that the file does not list."""
+        data: dict[str, Any] = msgspec.json.decode(read_bytes(self.annotation_file))
+        sizes = dict(zip(self._columns.image_ids.tolist(), self._columns.sizes.tolist(), strict=True))
+        complete = (
+            complete_annotation(entry, *sizes[entry["image_id"]])
+            for entry in data.get("annotations", ())
+            if entry["image_id"] in sizes
+        )
+        data["annotations"] = [entry for entry in complete if entry is not None]
+        ids = [entry.get("id") for entry in data["annotations"]]
+        if None in ids or len(set(ids)) < len(ids):
+            for number, entry in enumerate(data["annotations"], start=1):
+                entry["id"] = number
+        return data
+
+
+def _span(ends: Tensor, index: int) -> tuple[int, int]:
+    """Where the entries of one row start and end."""
+    return int(ends[index - 1]) if index else 0, int(ends[index])

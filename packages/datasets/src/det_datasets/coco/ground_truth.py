@@ -1,0 +1,41 @@
+"""Annotations as evaluators need them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hotcoco import mask as rle
+
+
+def complete_annotation(entry: dict[str, Any], height: int, width: int) -> dict[str, Any] | None:
+    """Fill in the box, area and crowd flag of an annotation where they are missing. A mask that cannot be used is
+    removed; None if there is no box either. What the file gives is left as it is, so that its numbers are the
+    official ones."""
+    code = encode(entry.get("segmentation"), height, width)
+    if code is None:
+        entry.pop("segmentation", None)
+    if not entry.get("bbox"):
+        if code is None:
+            return None
+        entry["bbox"] = [float(value) for value in rle.to_bbox(code)]
+    if entry.get("area") is None:
+        entry["area"] = float(rle.area(code)) if code is not None else entry["bbox"][2] * entry["bbox"][3]
+    entry.setdefault("iscrowd", 0)
+    return entry
+
+
+def encode(segmentation: Any, height: int, width: int) -> dict[str, Any] | None:
+    """A COCO segmentation (polygons, or RLE) as compressed RLE; None if it is missing, malformed or empty."""
+    try:
+        if isinstance(segmentation, list):
+            rings = [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
+            code = rle.merge(rle.fr_py_objects(rings, height, width)) if rings else None
+        elif isinstance(segmentation, dict) and list(segmentation["size"]) == [height, width]:
+            code = segmentation
+            if isinstance(code["counts"], list):
+                code = rle.fr_py_objects(code, height, width)
+        else:
+            return None
+        return code if code is not None and rle.area(code) > 0 else None
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None

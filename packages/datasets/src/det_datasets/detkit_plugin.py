@@ -1,0 +1,29 @@
+"""What det-datasets provides."""
+
+from __future__ import annotations
+
+from detkit.plugins import Component, hookimpl
+
+
+@hookimpl
+def detkit_components() -> list[Component]:
+    return [
+        Component(
+            kind="dataset",
+            name="coco",
+            target="det_datasets.coco.dataset:CocoDataset",
+            summary="COCO JSON: boxes, polygons, RLE, crowds, keypoints",
+        ),
+        Component(
+            kind="evaluator",
+            name="coco",
+            target="det_datasets.coco.evaluator:CocoEvaluator",
+            summary="AP and AR of boxes and masks as COCO defines them",
+        ),
+        Component(
+            kind="command",
+            name="data-make-shapes",
+            target="det_datasets.shapes.command:main",
+            summary="a seeded practice dataset of shapes on textured backgrounds",
+        ),
+    ]

@@ -1,0 +1,124 @@
+"""Write the shapes dataset: a folder for each split, with JPEG files and COCO annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from hotcoco import mask as rle
+from numpy.typing import NDArray
+
+from det_datasets.shapes.outlines import CATEGORY_IDS
+from det_datasets.shapes.paint import paint
+from det_datasets.shapes.scene import Item, compose, parts
+
+JPEG_QUALITY = 90
+
+
+def make_shapes(
+    out: Path,
+    *,
+    images: int = 1000,
+    val_images: int = 200,
+    size: int = 192,
+    seed: int = 0,
+    background_share: float = 0.05,
+    crowd_share: float = 0.08,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `out`/train and `out`/val, each with `images/*.jpg` and `annotations.json`.
+
+    Masks are of what is visible: parts hidden by a shape in front, or outside the picture, belong to no instance. A
+    visible part is a list of polygons, or, where something lies in the middle of it and leaves a hole, a compressed
+    RLE. Clumps of small shapes are one crowd each, an uncompressed RLE. Picture i of a split depends on the seed, the
+    split and i alone.
+
+    Args:
+        out: folder to write; it must not hold a dataset yet unless `overwrite`.
+        images: number of training pictures.
+        val_images: number of validation pictures.
+        size: side length in pixels of a square of a picture's area; sides differ by up to 3 : 2.
+        seed: of everything random.
+        background_share: of pictures without any shape.
+        crowd_share: of the other pictures that hold a crowd.
+        overwrite: replace files of an earlier dataset.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        ValueError: a size or count that makes no dataset, or `out` holds one already.
+    """
+    if images < 1 or val_images < 1 or size < 32:
+        raise ValueError(f"images {images}, val_images {val_images}, size {size}: at least 1, 1 and 32 are needed")
+    counts = {"train": images, "val": val_images}
+    taken = [str(out / split) for split in counts if (out / split / "annotations.json").exists()]
+    if taken and not overwrite:
+        raise ValueError(f"there is a dataset already: {', '.join(taken)}; give another folder, or ask to overwrite it")
+    done = 0
+    for position, (split, count) in enumerate(counts.items()):
+        folder = out / split / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("*.jpg"):
+            stale.unlink()
+        entries: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(count):
+            rng = np.random.default_rng((seed, position, index))
+            scene = compose(rng, size, background_share, crowd_share)
+            name = f"{index + 1:06}.jpg"
+            paint(rng, scene).save(folder / name, quality=JPEG_QUALITY)
+            entries.append({"id": index + 1, "file_name": name, "height": scene.height, "width": scene.width})
+            for item in scene.items:
+                annotation = annotate(item, scene.height, scene.width)
+                annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **annotation})
+            done += 1
+            if progress is not None:
+                progress(done, sum(counts.values()))
+        categories = [{"id": id, "name": name, "supercategory": "shape"} for name, id in CATEGORY_IDS.items()]
+        info = {"description": "detkit practice shapes", "seed": seed, "split": split}
+        data = {"info": info, "images": entries, "annotations": annotations, "categories": categories}
+        (out / split / "annotations.json").write_bytes(msgspec.json.encode(data))
+
+
+def annotate(item: Item, height: int, width: int) -> dict[str, Any]:
+    """The COCO annotation of an item, without its ids: bbox, area, segmentation of the visible part, iscrowd."""
+    pieces = parts(item.visible)
+    rings = [np.round(np.asarray(piece.exterior.coords)[:-1], 2) for piece in pieces]
+    holes = [np.round(np.asarray(hole.coords)[:-1], 2) for piece in pieces for hole in piece.interiors]
+    if item.crowd or holes:
+        code = rle.encode(np.asfortranarray(_raster(rings, height, width) & ~_raster(holes, height, width) & 1))
+        bounds, area = [float(value) for value in rle.toBbox(code)], float(rle.area(code))
+        segmentation: Any = {"size": code["size"], "counts": code["counts"].decode()}
+        if item.crowd:
+            segmentation["counts"] = run_lengths(rle.decode(code))
+    else:
+        points = np.concatenate(rings)
+        low, high = points.min(0), points.max(0)
+        bounds = [round(float(value), 2) for value in (*low, *(high - low))]
+        area = round(sum(piece.area for piece in pieces), 2)
+        segmentation = [ring.ravel().tolist() for ring in rings]
+    return {
+        "category_id": CATEGORY_IDS[item.name],
+        "bbox": bounds,
+        "area": area,
+        "segmentation": segmentation,
+        "iscrowd": int(item.crowd),
+    }
+
+
+def _raster(rings: list[NDArray[np.float64]], height: int, width: int) -> NDArray[np.uint8]:
+    """The union of rings as a mask (H, W) of 0 and 1."""
+    if not rings:
+        return np.zeros((height, width), np.uint8)
+    return rle.decode(rle.merge(rle.frPyObjects([ring.ravel().tolist() for ring in rings], height, width)))
+
+
+def run_lengths(mask: NDArray[np.uint8]) -> list[int]:
+    """COCO's uncompressed run lengths of a mask (H, W): columns after each other, zeros first."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
+    return [0, *runs] if flat[0] else runs

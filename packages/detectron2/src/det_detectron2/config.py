@@ -1,0 +1,113 @@
+"""Detectron2's YAML configs, read so that no key can be overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Keys that describe training, data or the machine: a converted model answers the same whatever they say. Everything
+# else
+# has to be used by a mapping, or be left by it as part of a module that the config does not build.
+CANNOT_MATTER = (
+    "CUDNN_BENCHMARK",
+    "DATALOADER",
+    "DATASETS",
+    "FLOAT32_PRECISION",
+    "GLOBAL",
+    "INPUT.CROP",
+    "INPUT.MASK_FORMAT",
+    "INPUT.MAX_SIZE_TRAIN",
+    "INPUT.MIN_SIZE_TRAIN",
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING",
+    "INPUT.RANDOM_FLIP",
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",
+    "OUTPUT_DIR",
+    "SEED",
+    "SOLVER",
+    "TEST.AUG",  # test-time augmentation is asked for when predicting, not a property of the model
+    "TEST.EVAL_PERIOD",
+    "TEST.EXPECTED_RESULTS",
+    "TEST.KEYPOINT_OKS_SIGMAS",
+    "TEST.PRECISE_BN",
+    "VERSION",
+    "VIS_PERIOD",
+)
+
+
+class Detectron2Config:
+    """A config whose keys are taken one by one; `leftover` tells which nobody took.
+
+    Args:
+        tree: nested mappings, as in Detectron2's `config.yaml`.
+    """
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        self._values = dict(_flatten(tree))
+        self._taken: set[str] = set()
+        self._problems: list[str] = []
+
+    @classmethod
+    def read(cls, path: Path) -> Detectron2Config:
+        """Read a file, safely: tags that would run code are refused.
+
+        Raises:
+            ValueError: not YAML, not a Detectron2 config, or one that is not complete.
+        """
+        try:
+            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}; give Detectron2's config.yaml") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not plain YAML: {error}") from error
+        if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
+            raise ValueError(f"{path} is not a Detectron2 config: it has no MODEL section")
+        if "_BASE_" in tree:
+            raise ValueError(
+                f"{path} builds on {tree['_BASE_']}; give the complete config.yaml that Detectron2 writes into its "
+                "output folder when it trains"
+            )
+        return cls(tree)
+
+    def take(self, key: str) -> Any:
+        """The value of a key.
+
+        Raises:
+            ValueError: the config does not have it.
+        """
+        if key not in self._values:
+            raise ValueError(f"the config has no {key}; give the complete config.yaml of Detectron2 (version 2)")
+        self._taken.add(key)
+        return self._values[key]
+
+    def expect(self, key: str, *allowed: Any) -> Any:
+        """The value of a key that detkit can only follow where it is one of `allowed`; anything else is a problem."""
+        value = self.take(key)
+        if value not in allowed:
+            wanted = " or ".join(repr(choice) for choice in allowed)
+            self._problems.append(f"{key} is {value!r}; only {wanted} has a counterpart")
+        return value
+
+    def unused(self, *prefixes: str) -> None:
+        """Leave out sections of modules that this config does not build."""
+        self._taken.update(key for key in self._values if _below(key, prefixes))
+
+    def problems(self) -> list[str]:
+        """What cannot be converted: values without counterpart, and keys that nobody took."""
+        leftover = sorted(key for key in self._values if key not in self._taken and not _below(key, CANNOT_MATTER))
+        return self._problems + [f"{key} (= {self._values[key]!r}) has no counterpart" for key in leftover]
+
+
+def _below(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

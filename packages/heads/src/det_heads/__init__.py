@@ -1,0 +1,1 @@
+"""Detectors, proposal generators, heads and their recipes for detkit."""

@@ -1,0 +1,31 @@
+"""What det-heads provides."""
+
+from __future__ import annotations
+
+from detkit.plugins import Component, hookimpl
+
+RECIPES = {
+    "faster-rcnn-r50-fpn-1x": "Faster R-CNN, ResNet-50 FPN, 12 epochs of COCO",
+    "faster-rcnn-r50-fpn-3x": "Faster R-CNN, ResNet-50 FPN, 37 epochs of COCO",
+    "mask-rcnn-r50-fpn-1x": "Mask R-CNN, ResNet-50 FPN, 12 epochs of COCO",
+    "mask-rcnn-r50-fpn-3x": "Mask R-CNN, ResNet-50 FPN, 37 epochs of COCO",
+    "mask-rcnn-quickstart": "A small Mask R-CNN that trains from scratch on a CPU in minutes",
+}
+
+
+@hookimpl
+def detkit_components() -> list[Component]:
+    return [
+        Component(
+            kind="detector", name="rcnn", target="det_heads.rcnn:RCNN", summary="Two-stage detector (R-CNN family)"
+        ),
+        Component(kind="proposal_generator", name="rpn", target="det_heads.rpn:RPN", summary="Region proposal network"),
+        Component(
+            kind="roi_head", name="box", target="det_heads.box_head:BoxHead", summary="Classes and boxes of regions"
+        ),
+        Component(kind="roi_head", name="mask", target="det_heads.mask_head:MaskHead", summary="Masks of detections"),
+        *(
+            Component(kind="recipe", name=name, target=f"det_heads:recipes/{name}.yaml", summary=summary)
+            for name, summary in RECIPES.items()
+        ),
+    ]

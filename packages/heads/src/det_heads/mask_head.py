@@ -1,0 +1,135 @@
+"""The mask head: a small binary mask for each region and class (He et al., Mask R-CNN, 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from det_heads.pooler import RoiPooler, image_index
+from detkit.interfaces import RoiHead, RoiSamples
+from detkit.layers import Conv, Norm, init_normal, init_relu_conv
+from detkit.ops.compact import valid_rows
+from detkit.ops.distributed import average_count
+from detkit.ops.paste import paste_masks
+from detkit.structures.batch import Targets
+from detkit.structures.shape import Shape
+
+
+class MaskPredictor(nn.Module):
+    """Upsampling by 2 and one logit map for each class."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.logits = nn.Conv2d(channels, num_classes, 1)
+        init_relu_conv(self.upsample)
+        init_normal(self.logits, std=0.001)
+        self.rows_per_class = {"logits.weight": 1, "logits.bias": 1}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(F.relu(self.upsample(x)))
+
+
+class MaskHead(RoiHead):
+    """Convolutions on pooled regions, upsampling by 2, a mask for each class.
+
+    Args:
+        input_shapes: of the neck's maps.
+        in_features: the maps to pool from, finest first.
+        num_classes: without background.
+        pool_size, sampling_ratio, aligned: of ROIAlign; masks have twice the pool's size.
+        layers, channels, norm: of the convolutions.
+        weight: of the loss.
+        threshold: pixels from this probability on belong to the mask.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shapes: Mapping[str, Shape],
+        num_classes: int,
+        in_features: Sequence[str] = ("p2", "p3", "p4", "p5"),
+        pool_size: int = 14,
+        sampling_ratio: int = 0,
+        aligned: bool = True,
+        layers: int = 4,
+        channels: int = 256,
+        norm: Norm = "",
+        weight: float = 1.0,
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.pool = RoiPooler(input_shapes, in_features, size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned)
+        widths = [self.pool.channels] + [channels] * layers
+        convs = [Conv(a, b, 3, norm=norm, relu=True) for a, b in pairwise(widths)]
+        for conv in convs:
+            init_relu_conv(conv)
+        self.trunk = nn.Sequential(*convs)
+        self.predictor = MaskPredictor(widths[-1], num_classes)
+        self.weight, self.threshold = weight, threshold
+
+    def _logits(self, features: Mapping[str, Tensor], boxes: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Boxes (R, 4) of images (R,) -> mask logits (R, M, M) of the class labels (R,)."""
+        logits = self.predictor(self.trunk(self.pool(features, boxes, images)))
+        index = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        return logits.gather(1, index).squeeze(1).float()
+
+    def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
+        """mask: binary cross-entropy of the true class's map, mean over the pixels of the foreground regions.
+
+        Raises:
+            ValueError: the targets have no masks.
+        """
+        if targets.masks is None:
+            raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
+        assert samples.labels is not None and samples.target_index is not None
+        part = slice(0, samples.foreground)
+        boxes, labels = samples.boxes[:, part], samples.labels[:, part]
+        foreground = samples.valid[:, part] & (labels < self.num_classes)
+        if "has_mask" in targets.extra:  # instances may have a box and no usable mask
+            foreground &= targets.extra["has_mask"].gather(1, samples.target_index[:, part])
+        foreground = foreground.flatten()
+        rows = valid_rows(foreground)
+        images = image_index(boxes)[rows]
+        boxes = boxes.flatten(0, 1)[rows]
+        labels = labels.flatten()[rows].clamp(max=self.num_classes - 1)
+        logits = self._logits(features, boxes, images, labels)
+        instance = images * targets.masks.shape[1] + samples.target_index[:, part].flatten()[rows]
+        wanted = crop_masks(targets.masks.flatten(0, 1), boxes, instance, logits.shape[-1])
+        entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(1, 2))
+        count = average_count(foreground.sum()).clamp(min=1e-3)
+        return {"mask": torch.where(foreground[rows], entropy, 0.0).sum() / count * self.weight}
+
+    def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
+        """Adds the output `mask_grid` (B, N, M, M): probabilities on a grid inside each box."""
+        assert samples.labels is not None
+        rows = valid_rows(samples.valid.flatten())
+        logits = self._logits(
+            features,
+            samples.boxes.flatten(0, 1)[rows],
+            image_index(samples.boxes)[rows],
+            samples.labels.flatten()[rows],
+        )
+        grids = torch.where(samples.valid.flatten()[rows, None, None], logits.sigmoid(), 0.0)
+        grids = grids.new_zeros(samples.valid.numel(), *grids.shape[1:]).index_copy(0, rows, grids)
+        grids = grids.view(*samples.valid.shape, *grids.shape[1:])
+        return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
+
+    def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
+        """masks (N, H, W) bool."""
+        return {"masks": paste_masks(raw["mask_grid"], raw["boxes"], image_size, self.threshold)}
+
+
+@torch.no_grad()
+def crop_masks(masks: Tensor, boxes: Tensor, index: Tensor, size: int) -> Tensor:
+    """Binary masks (G, H, W) cropped to boxes (R, 4), each from the mask at index (R,), and resampled to (R, size,
+    size): 1.0 where at least half of a cell is covered."""
+    rois = torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
+    return (roi_align(masks[:, None].to(boxes.dtype), rois, size, 1.0, 0, True).squeeze(1) >= 0.5).to(boxes.dtype)

@@ -1,0 +1,176 @@
+"""Region proposal network (Ren et al., Faster R-CNN, 2015), on one feature map or a pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from det_heads.anchors import cell_anchors, grid_anchors
+from det_heads.losses import smooth_l1
+from detkit.interfaces import ProposalGenerator, Proposals
+from detkit.layers import Conv, init_normal
+from detkit.ops.boxes import clip_boxes, decode_boxes, encode_boxes
+from detkit.ops.matching import match_boxes
+from detkit.ops.nms import batched_nms
+from detkit.ops.sampling import sample_balanced
+from detkit.structures.batch import Targets
+from detkit.structures.shape import Shape
+
+SAMPLING_STREAM = 1  # tells this use of an image's seed from others
+
+
+class RPN(ProposalGenerator):
+    """Scores anchors and moves them; a convolution shared by all levels, non-maximum suppression within each.
+
+    Args:
+        input_shapes: of the neck's maps.
+        in_features: the maps to use; all by default.
+        sizes: anchor sides in pixels (square roots of the areas), one list for each level.
+        aspect_ratios: height / width.
+        offset: of the first anchor's centre, in strides.
+        channels: of the hidden convolution; that of the input by default.
+        foreground_iou, background_iou: anchors from the first on are foreground, below the second background, between
+            them ignored; each object's best anchors are foreground anyway.
+        batch_size_per_image: anchors of each image that are sampled for the losses.
+        foreground_fraction: at most this share of them is foreground.
+        pre_nms_train, pre_nms_test: best-scored anchors of each level that are kept before suppression.
+        post_nms_train, post_nms_test: proposals for each image after suppression over all levels.
+        nms_iou: overlap above which the lower score goes.
+        min_size: shorter proposals are dropped, in pixels.
+        box_weights: of the (dx, dy, dw, dh) parametrisation.
+        smooth_l1_beta: where the box loss turns from quadratic to linear; 0 is L1.
+        objectness_weight, box_weight: of the losses.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shapes: Mapping[str, Shape],
+        in_features: Sequence[str] | None = None,
+        sizes: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,), (512,)),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        offset: float = 0.0,
+        channels: int | None = None,
+        foreground_iou: float = 0.7,
+        background_iou: float = 0.3,
+        batch_size_per_image: int = 256,
+        foreground_fraction: float = 0.5,
+        pre_nms_train: int = 2000,
+        pre_nms_test: int = 1000,
+        post_nms_train: int = 1000,
+        post_nms_test: int = 1000,
+        nms_iou: float = 0.7,
+        min_size: float = 0.0,
+        box_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        smooth_l1_beta: float = 0.0,
+        objectness_weight: float = 1.0,
+        box_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.in_features = tuple(in_features or input_shapes)
+        if len(sizes) != len(self.in_features):
+            raise ValueError(
+                f"sizes has {len(sizes)} levels but there are {len(self.in_features)} feature maps "
+                f"({', '.join(self.in_features)}); give one list of sizes for each map"
+            )
+        if len({len(level) for level in sizes}) > 1:
+            raise ValueError(
+                f"every level needs as many sizes, since the head is shared; got {[list(s) for s in sizes]}"
+            )
+        self.strides = [input_shapes[name].stride for name in self.in_features]
+        self.offset = offset
+        self.foreground_iou, self.background_iou = foreground_iou, background_iou
+        self.batch_size_per_image, self.foreground_fraction = batch_size_per_image, foreground_fraction
+        self.pre_nms = {True: pre_nms_train, False: pre_nms_test}
+        self.post_nms = {True: post_nms_train, False: post_nms_test}
+        self.nms_iou, self.min_size = nms_iou, min_size
+        self.box_weights, self.smooth_l1_beta = tuple(box_weights), smooth_l1_beta
+        self.objectness_weight, self.box_weight = objectness_weight, box_weight
+        for level, level_sizes in enumerate(sizes):
+            self.register_buffer(f"cell_anchors{level}", cell_anchors(level_sizes, aspect_ratios), persistent=False)
+        anchors = len(sizes[0]) * len(aspect_ratios)
+        width = input_shapes[self.in_features[0]].channels
+        channels = channels or width
+        self.conv = Conv(width, channels, 3, relu=True)
+        self.objectness = nn.Conv2d(channels, anchors, 1)
+        self.deltas = nn.Conv2d(channels, 4 * anchors, 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            init_normal(layer, std=0.01)
+
+    def forward(
+        self, features: Mapping[str, Tensor], image_sizes: Tensor, targets: Targets | None
+    ) -> tuple[Proposals, dict[str, Tensor]]:
+        """Proposals (B, post_nms), highest score first in each image; losses rpn_objectness and rpn_box with
+        targets."""
+        logits, deltas, anchors = [], [], []
+        for level, name in enumerate(self.in_features):
+            hidden = self.conv(features[name])
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(hidden), -1, 4).float())
+            cell = getattr(self, f"cell_anchors{level}")
+            anchors.append(grid_anchors(cell, hidden.shape[2], hidden.shape[3], self.strides[level], self.offset))
+        losses = (
+            {}
+            if targets is None
+            else self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), targets)
+        )
+        with torch.no_grad():
+            proposals = self._propose(logits, deltas, anchors, image_sizes)
+        return proposals, losses
+
+    def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
+        labels, matched = match_boxes(
+            targets.boxes,
+            targets.valid,
+            anchors[None],
+            low=self.background_iou,
+            high=self.foreground_iou,
+            keep_best=True,
+        )
+        index, chosen, foreground = sample_balanced(
+            labels,
+            targets.seeds,
+            count=self.batch_size_per_image,
+            positive_fraction=self.foreground_fraction,
+            stream=SAMPLING_STREAM,
+        )
+        labels = labels.gather(1, index)
+        objectness = F.binary_cross_entropy_with_logits(
+            logits.gather(1, index), (labels > 0).to(logits.dtype), reduction="none"
+        )
+        index, is_foreground = index[:, :foreground], (chosen & (labels > 0))[:, :foreground, None]
+        box_of = matched.gather(1, index)[..., None].expand(-1, -1, 4)
+        wanted = encode_boxes(anchors[index], targets.boxes.gather(1, box_of), self.box_weights)
+        wanted = torch.where(is_foreground, wanted, 0.0)  # where there is no object the encoding is not finite
+        error = smooth_l1(deltas.gather(1, index[..., None].expand(-1, -1, 4)), wanted, self.smooth_l1_beta)
+        count = self.batch_size_per_image * len(logits)
+        return {
+            "rpn_objectness": torch.where(chosen, objectness, 0.0).sum() * (self.objectness_weight / count),
+            "rpn_box": torch.where(is_foreground, error, 0.0).sum() * (self.box_weight / count),
+        }
+
+    def _propose(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], image_sizes: Tensor
+    ) -> Proposals:
+        scores, boxes, levels = [], [], []
+        for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            best = level_logits.topk(min(self.pre_nms[self.training], level_logits.shape[1]), dim=1)
+            picked = level_deltas.gather(1, best.indices[..., None].expand(-1, -1, 4))
+            boxes.append(decode_boxes(level_anchors[best.indices], picked, self.box_weights))
+            scores.append(best.values)
+            levels.append(torch.full_like(best.indices[0], level))
+        all_boxes, all_scores = torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
+        finite = all_boxes.isfinite().all(dim=-1) & all_scores.isfinite()
+        all_boxes = clip_boxes(torch.where(finite[..., None], all_boxes, 0.0), image_sizes)
+        sides = all_boxes[..., 2:] - all_boxes[..., :2]
+        valid = finite & (sides > self.min_size).all(dim=-1)
+        keep = batched_nms(all_boxes, all_scores, torch.cat(levels), valid, self.nms_iou)
+        best = torch.where(keep, all_scores, -torch.inf).topk(min(self.post_nms[self.training], keep.shape[1]), dim=1)
+        return Proposals(
+            boxes=all_boxes.gather(1, best.indices[..., None].expand(-1, -1, 4)),
+            scores=best.values,
+            valid=keep.gather(1, best.indices),
+        )

@@ -1,0 +1,43 @@
+from detkit.testing.detector import DetectorContract
+from detkit.testing.plugin import PluginContract
+from detkit.testing.proposal_generator import ProposalGeneratorContract
+from detkit.testing.recipe import RecipeContract
+from detkit.testing.roi_head import RoiHeadContract
+
+BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
+RPN = {"name": "rpn", "pre_nms_test": 50, "pre_nms_train": 50, "post_nms_test": 30, "post_nms_train": 30}
+BOX = {"name": "box", "channels": 32}
+
+
+class TestPlugin(PluginContract):
+    distribution = "det-heads"
+
+
+class TestProposalGenerators(ProposalGeneratorContract):
+    distribution = "det-heads"
+    arguments = {"rpn": [{}, {"channels": 8, "aspect_ratios": [1.0], "pre_nms_test": 20, "smooth_l1_beta": 0.1}]}
+
+
+class TestRoiHeads(RoiHeadContract):
+    distribution = "det-heads"
+    arguments = {
+        "box": [{"channels": 32}, {"channels": 32, "sampling_ratio": 2, "smooth_l1_beta": 1.0, "layers": 1}],
+        "mask": [{"channels": 16}, {"channels": 32, "layers": 1, "norm": "gn", "sampling_ratio": 2}],
+    }
+
+
+class TestDetectors(DetectorContract):
+    distribution = "det-heads"
+    arguments = {
+        "rcnn": [
+            {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "proposal_generator": RPN, "heads": heads}
+            for heads in (
+                {"box": BOX},
+                {"box": {**BOX, "sampling_ratio": 2}, "mask": {"name": "mask", "channels": 16, "layers": 1}},
+            )
+        ]
+    }
+
+
+class TestRecipes(RecipeContract):
+    distribution = "det-heads"
