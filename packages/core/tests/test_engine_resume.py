@@ -75,6 +75,15 @@ def test_a_run_killed_at_a_random_step_continues_bit_for_bit(
     assert steps(tmp_path / "killed") == list(range(1, 21))
 
 
+def test_a_run_killed_while_it_wrote_its_config_starts_again(toy: None, toy_tree: Tree, tmp_path: Path) -> None:
+    config = Config.load(write(toy_tree(**DEMANDING, workers=0), tmp_path / "config.yaml"))
+    for name, resume in (("resumed", True), ("new", False)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".config.yaml.partial").write_text("train: {st")
+        train(config, tmp_path / name, resume=resume)
+        assert steps(tmp_path / name) == list(range(1, 21))
+
+
 def test_a_run_killed_often_and_at_any_moment_ends_the_same(toy_tree: Tree, tmp_path: Path) -> None:
     write(toy_tree(**{**DEMANDING, "steps": 60, "save_every": 1}), tmp_path / "config.yaml")
     script = Path(__file__).parent / "toy" / "kill_often.py"

@@ -49,6 +49,15 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(_previous(folder), ignore_errors=True)
 
 
+def untouched(folder: Path) -> bool:
+    """Whether a folder is missing or empty, but for what a process that was killed had not written to its end."""
+    return not folder.exists() or all(_unfinished(path) for path in folder.iterdir())
+
+
+def _unfinished(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".partial")
+
+
 def recover(folder: Path) -> None:
     """Bring back the old folder where a process was killed between setting it aside and renaming the new one."""
     folder = folder.resolve()

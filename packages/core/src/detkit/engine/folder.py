@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from detkit import plugins
+from detkit.atomic import untouched
 from detkit.config import Config
 from detkit.engine.checkpoint import found
 from detkit.engine.processes import Processes
@@ -62,7 +63,7 @@ def begin(
         )
     checkpoints = found(out) if processes.first else []
     checkpoint: Path | None = processes.share(checkpoints[-1] if checkpoints else None)
-    empty = processes.share(not out.exists() or not any(out.iterdir()))
+    empty = processes.share(untouched(out))
     if not resume and extend is None:
         if not empty:
             raise ValueError(
