@@ -38,6 +38,9 @@ class Detector(nn.Module, ABC):
     (N, 4) xyxy pixels, labels (N,) from 0, masks (N, H, W) and whatever else the model trains on. `model.predict(...)`
     does the rest: it reads files, resizes as `input` says and answers in the original image's pixels.
 
+    `categories` are the classes of instances, `semantic_categories` those of pixels (None where the model does not
+    label pixels; a model that does nothing else has them as `categories` too).
+
     Subclasses call `super().__init__(input=..., categories=...)` and implement `losses`, `detect` and `postprocess`.
     """
 
@@ -46,10 +49,13 @@ class Detector(nn.Module, ABC):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, *, input: InputSpec, categories: Categories) -> None:
+    def __init__(
+        self, *, input: InputSpec, categories: Categories, semantic_categories: Categories | None = None
+    ) -> None:
         super().__init__()
         self.input = input
         self.categories = categories
+        self.semantic_categories = semantic_categories
         self.register_buffer("pixel_mean", torch.tensor(input.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(input.std).view(3, 1, 1), persistent=False)
 
@@ -63,15 +69,22 @@ class Detector(nn.Module, ABC):
         return self.input.divisor
 
     def forward(
-        self, images: Batch | Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
+        self,
+        images: Batch | Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]] | None = None,
+        *,
+        proposals: Sequence[Mapping[str, Tensor]] | None = None,
     ) -> dict[str, Tensor] | list[Prediction]:
         """Losses in training mode, predictions otherwise (in the pixels of the given images, or of the files where a
-        Batch knows their `original_size`).
+        Batch knows their `original_size`). A model that makes no proposals of its own needs dicts of `proposals` (N, 4)
+        and `proposal_scores` (N,), one for each image, here or in the targets.
 
         Raises:
             ValueError: training without targets, or malformed images or targets.
         """
-        batch = images if isinstance(images, Batch) else Batch.collate(images, targets, self.divisor)
+        batch = (
+            images if isinstance(images, Batch) else Batch.collate(images, targets, self.divisor, proposals=proposals)
+        )
         batch = batch.to(self.device, non_blocking=True)
         if self.training:
             if batch.targets is None:
@@ -90,7 +103,7 @@ class Detector(nn.Module, ABC):
             if batch.info
             else sizes
         )
-        raw = self.detect(batch.images, batch.sizes)
+        raw = self.answer(batch)
         if "scores" in raw:
             raw["valid"] = raw["valid"] & (raw["scores"] >= score_threshold)
         predictions = self.postprocess(raw, sizes, output_sizes)
@@ -109,6 +122,16 @@ class Detector(nn.Module, ABC):
         columns = torch.arange(x.shape[3], device=x.device) < sizes[:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(inside, x, 0.0).contiguous(memory_format=torch.channels_last)
+
+    def answer(self, batch: Batch) -> dict[str, Tensor]:
+        """What `detect` answers for a batch. A detector that needs more than images overrides this.
+
+        Raises:
+            ValueError: the batch holds what the model has no use for, or lacks what it needs.
+        """
+        if batch.proposals is not None:
+            raise ValueError("this model makes its own proposals; leave out `proposals`")
+        return self.detect(batch.images, batch.sizes)
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.structures.categories import Categories
+from detkit.structures.proposals import Proposals
 from detkit.structures.shape import Shape
 
 if TYPE_CHECKING:
@@ -66,15 +67,6 @@ class Neck(nn.Module, ABC):
         """Maps named as in `output_shapes`."""
 
 
-@dataclass
-class Proposals:
-    """Candidate boxes of a batch, padded: boxes (B, N, 4) xyxy pixels, scores (B, N) logits, valid (B, N) bool."""
-
-    boxes: Tensor
-    scores: Tensor
-    valid: Tensor
-
-
 class ProposalGenerator(nn.Module, ABC):
     """Proposes boxes from feature maps. Its constructor takes `input_shapes`."""
 
@@ -87,14 +79,45 @@ class ProposalGenerator(nn.Module, ABC):
         """Proposals, and losses where `targets` are given (else an empty dict). `image_sizes` (B, 2) height, width."""
 
 
+class RoiTrunk(nn.Module, ABC):
+    """Layers that run once on pooled regions, for all ROI heads: the last stage of a ResNet in "C4" models. Its
+    constructor takes `input_shapes`, in which `region` is what is pooled; its `output_shapes` give the heads'."""
+
+    kind: ClassVar[str] = "roi_trunk"
+
+    @property
+    @abstractmethod
+    def output_shapes(self) -> Mapping[str, Shape]:
+        """{"region": channels and stride of what `forward` returns}."""
+
+    @abstractmethod
+    def forward(self, regions: Tensor) -> Tensor:
+        """Pooled regions (R, C, S, S) -> (R, channels, S', S')."""
+
+
+class SemanticHead(nn.Module, ABC):
+    """A class for every pixel, from feature maps. Its constructor takes `input_shapes` and `num_semantic_classes`."""
+
+    kind: ClassVar[str] = "semantic_head"
+
+    @abstractmethod
+    def losses(self, features: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Scalar losses against `targets.semantic` (B, H, W), in which 255 is not labelled."""
+
+    @abstractmethod
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, classes, H, W) in the size of the padded images."""
+
+
 @dataclass
 class RoiSamples:
     """What the ROI heads of one batch share, filled in by the detector and by each head in turn.
 
-    boxes (B, N, 4) and valid (B, N). In training: labels (B, N) with the number of classes for background, target_index
-    (B, N) the ground truth that each box is matched to, and foreground only in the first `foreground` columns. In
-    inference, after a box head has run: scores and labels of the detections, which `boxes` then are. `outputs` are the
-    tensors (B, N, ...) that heads add for the predictions.
+    boxes (B, N, 4), or (B, N, 5) rotated, and valid (B, N). `pooled` (B * N, C, S, S) are the features of the boxes
+    where the detector has a `RoiTrunk`, else None: heads then pool for themselves. In training: labels (B, N) with the
+    number of classes for background, target_index (B, N) the ground truth that each box is matched to, and foreground
+    only in the first `foreground` columns. In inference, after a box head has run: scores and labels of the detections,
+    which `boxes` then are. `outputs` are the tensors (B, N, ...) that heads add for the predictions.
     """
 
     boxes: Tensor
@@ -103,6 +126,7 @@ class RoiSamples:
     scores: Tensor | None = None
     target_index: Tensor | None = None
     foreground: int = 0
+    pooled: Tensor | None = None
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -137,6 +161,9 @@ class Dataset(ABC):
     """What was wrong with the annotations and what was done about it -> how often; for `detkit data check`."""
 
     categories: Categories
+
+    semantic_categories: Categories | None = None
+    """The classes of pixels, where samples have `semantic` maps."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -6,6 +6,7 @@ A model directory holds three files and no code:
     model.safetensors   the state dict
     meta.json           format      version of this layout, 1
                         categories  names, the dataset's ids, supercategories: label 0 first
+                        semantic_categories  likewise those of pixels, where the model labels pixels
                         input       channel order, mean, std, resize rule (`InputSpec`)
                         licence     of the code, the weights and the data they were trained on, or null
                         versions    distribution -> version of Python, torch and every plugin at work when it was saved
@@ -36,7 +37,8 @@ from detkit.weights import differences, read_weights, write_weights
 
 FORMAT = 1
 FILES = ("config.yaml", "model.safetensors", "meta.json")
-_OWN_KEYS = ("format", "categories", "input", "versions")
+_NEEDED_KEYS = ("format", "categories", "input", "versions")
+_OWN_KEYS = (*_NEEDED_KEYS, "semantic_categories")
 _UNNAMED_CLASSES = 80  # of a model from a recipe that does not say what data it is for
 
 
@@ -68,6 +70,7 @@ def save_model(
     about = {
         "format": FORMAT,
         "categories": model.categories.to_dict(),
+        **({"semantic_categories": model.semantic_categories.to_dict()} if model.semantic_categories else {}),
         "input": model.input.to_dict(),
         "licence": meta.pop("licence", None),
         "versions": versions(),
@@ -101,7 +104,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu", categories: 
         raise ValueError(f"{folder} has its own categories; for others, train it on: detkit train ... --init {folder}")
     meta = read_meta(folder)
     own = Categories.from_dict(meta["categories"])
-    model = _build(read_config(folder), own, folder, meta)
+    pixels = Categories.from_dict(meta["semantic_categories"]) if "semantic_categories" in meta else None
+    model = _build(read_config(folder), own, pixels, folder, meta)
     if model.input != InputSpec.from_dict(meta["input"]):
         raise ValueError(
             f"{folder}: config.yaml and meta.json disagree on the input ({model.input.to_dict()}, {meta['input']}); "
@@ -165,7 +169,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has format {meta['format']}, this detkit reads up to {FORMAT}; update it: pip install -U det-core"
         )
-    if lacking := [key for key in _OWN_KEYS if not isinstance(meta.get(key), dict) and key != "format"]:
+    if lacking := [key for key in _NEEDED_KEYS if not isinstance(meta.get(key), dict) and key != "format"]:
         raise ValueError(f"{path} lacks {', '.join(lacking)}")
     return meta
 
@@ -195,9 +199,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, **dict(sorted(plugins.items()))}
 
 
-def _build(config: Mapping[str, Any], categories: Categories, folder: Path, meta: Mapping[str, Any]) -> Detector:
+def _build(
+    config: Mapping[str, Any],
+    categories: Categories,
+    semantic_categories: Categories | None,
+    folder: Path,
+    meta: Mapping[str, Any],
+) -> Detector:
     try:
-        model = build(config, Detector, categories=categories)
+        model = build(config, Detector, categories=categories, semantic_categories=semantic_categories)
     except ValueError as error:
         absent = sorted(set(meta["versions"]) - set(versions()))
         hint = f" (it was saved with {', '.join(absent)}, not installed here)" if absent else ""

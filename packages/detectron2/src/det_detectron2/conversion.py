@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from det_detectron2 import rcnn
+from det_detectron2.architectures import ARCHITECTURES, DERIVED
 from det_detectron2.config import Detectron2Config
 from detkit.config import build
 from detkit.detector import Detector
@@ -34,7 +34,13 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     """See `det_detectron2.convert`."""
     config = Detectron2Config.read(config_path)
     datasets = config.take("DATASETS.TRAIN")
-    tree = rcnn.model_tree(config)
+    name = config.take("MODEL.META_ARCHITECTURE")
+    if name not in ARCHITECTURES:
+        raise ValueError(
+            f"{config_path}: MODEL.META_ARCHITECTURE is {name!r}; there is a mapping for {', '.join(ARCHITECTURES)}"
+        )
+    architecture = ARCHITECTURES[name]
+    tree = architecture.tree(config)
     if problems := config.problems():
         raise ValueError(f"{config_path} cannot be converted:\n  " + "\n  ".join(problems))
     num_classes = tree["heads"]["box"]["num_classes"]
@@ -44,7 +50,7 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     categories = COCO if on_coco else Categories.numbered(num_classes)
     model = build(tree, Detector, categories=categories)
     assert isinstance(model, Detector)
-    state, strangers = rename(read_foreign_checkpoint(weights), rcnn.NAMES, rcnn.DERIVED)
+    state, strangers = rename(read_foreign_checkpoint(weights), architecture.names, (*DERIVED, *architecture.derived))
     problems = [f"{name} has no counterpart" for name in strangers] + differences(model, state)
     if problems:
         raise ValueError(f"{weights} does not fit the model that {config_path} describes:\n  " + "\n  ".join(problems))

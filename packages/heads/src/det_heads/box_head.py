@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from det_heads.losses import smooth_l1
-from det_heads.pooler import RoiPooler, image_index
+from det_heads.pooler import RoiPooler
 from detkit.interfaces import RoiHead, RoiSamples
 from detkit.layers import init_linear, init_normal
 from detkit.ops.boxes import clip_boxes, decode_boxes, encode_boxes
@@ -87,19 +87,20 @@ class BoxHead(RoiHead):
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
         self.detections_per_image, self.candidates = detections_per_image, candidates
 
-    def _predict(self, features: Mapping[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (B, N, 4) -> logits (B, N, classes + 1) and deltas (B, N, classes, 4)."""
-        x = self.pool(features, boxes.flatten(0, 1), image_index(boxes)).flatten(1)
+    def _predict(self, features: Mapping[str, Tensor], samples: RoiSamples) -> tuple[Tensor, Tensor]:
+        """Logits (B, N, classes + 1) and deltas (B, N, classes, 4) of the samples' boxes."""
+        x = self.pool.regions(features, samples).flatten(1)
         for layer in self.trunk:
             x = F.relu(layer(x))
         logits, deltas = self.predictor(x)
-        return logits.view(*boxes.shape[:2], -1), deltas.view(*boxes.shape[:2], self.num_classes, 4)
+        shape = samples.valid.shape
+        return logits.view(*shape, -1), deltas.view(*shape, self.num_classes, 4)
 
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
         """box_class: cross-entropy, mean over the sampled regions; box_regression: over the foreground, divided
         likewise."""
         assert samples.labels is not None and samples.target_index is not None
-        logits, deltas = self._predict(features, samples.boxes)
+        logits, deltas = self._predict(features, samples)
         count = average_count(samples.valid.sum()).clamp(min=1e-3)
         entropy = F.cross_entropy(logits.flatten(0, 1), samples.labels.flatten(), reduction="none").view(
             samples.valid.shape
@@ -118,7 +119,7 @@ class BoxHead(RoiHead):
 
     def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
         """The best `detections_per_image` detections after suppression within each class, highest score first."""
-        logits, deltas = self._predict(features, samples.boxes)
+        logits, deltas = self._predict(features, samples)
         probabilities = logits.softmax(dim=-1)[..., : self.num_classes]
         good = samples.valid[..., None] & (probabilities > self.score_threshold) & deltas.isfinite().all(dim=-1)
         ranked = torch.where(good, probabilities, -1.0).flatten(1)

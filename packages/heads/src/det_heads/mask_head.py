@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from det_heads.pooler import RoiPooler, image_index
+from det_heads.pooler import RoiPooler, foreground_rows
 from detkit.interfaces import RoiHead, RoiSamples
 from detkit.layers import Conv, Norm, init_normal, init_relu_conv
 from detkit.ops.compact import valid_rows
@@ -75,9 +75,9 @@ class MaskHead(RoiHead):
         self.predictor = MaskPredictor(widths[-1], num_classes)
         self.weight, self.threshold = weight, threshold
 
-    def _logits(self, features: Mapping[str, Tensor], boxes: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Boxes (R, 4) of images (R,) -> mask logits (R, M, M) of the class labels (R,)."""
-        logits = self.predictor(self.trunk(self.pool(features, boxes, images)))
+    def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:
+        """Mask logits (R, M, M) of the class labels (R,) in the boxes at `rows` (R,) of all (B * N,)."""
+        logits = self.predictor(self.trunk(self.pool.regions(features, samples, rows)))
         index = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
         return logits.gather(1, index).squeeze(1).float()
 
@@ -90,33 +90,21 @@ class MaskHead(RoiHead):
         if targets.masks is None:
             raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
         assert samples.labels is not None and samples.target_index is not None
-        part = slice(0, samples.foreground)
-        boxes, labels = samples.boxes[:, part], samples.labels[:, part]
-        foreground = samples.valid[:, part] & (labels < self.num_classes)
-        if "has_mask" in targets.extra:  # instances may have a box and no usable mask
-            foreground &= targets.extra["has_mask"].gather(1, samples.target_index[:, part])
-        foreground = foreground.flatten()
-        rows = valid_rows(foreground)
-        images = image_index(boxes)[rows]
-        boxes = boxes.flatten(0, 1)[rows]
-        labels = labels.flatten()[rows].clamp(max=self.num_classes - 1)
-        logits = self._logits(features, boxes, images, labels)
-        instance = images * targets.masks.shape[1] + samples.target_index[:, part].flatten()[rows]
-        wanted = crop_masks(targets.masks.flatten(0, 1), boxes, instance, logits.shape[-1])
+        foreground, rows = foreground_rows(samples, self.num_classes, targets.extra.get("has_mask"))
+        labels = samples.labels.flatten()[rows].clamp(max=self.num_classes - 1)
+        logits = self._logits(features, samples, rows, labels)
+        images = rows // samples.valid.shape[1]
+        instance = images * targets.masks.shape[1] + samples.target_index.flatten()[rows]
+        wanted = crop_masks(targets.masks.flatten(0, 1), samples.boxes.flatten(0, 1)[rows], instance, logits.shape[-1])
         entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(1, 2))
         count = average_count(foreground.sum()).clamp(min=1e-3)
-        return {"mask": torch.where(foreground[rows], entropy, 0.0).sum() / count * self.weight}
+        return {"mask": torch.where(foreground, entropy, 0.0).sum() / count * self.weight}
 
     def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
         """Adds the output `mask_grid` (B, N, M, M): probabilities on a grid inside each box."""
         assert samples.labels is not None
         rows = valid_rows(samples.valid.flatten())
-        logits = self._logits(
-            features,
-            samples.boxes.flatten(0, 1)[rows],
-            image_index(samples.boxes)[rows],
-            samples.labels.flatten()[rows],
-        )
+        logits = self._logits(features, samples, rows, samples.labels.flatten()[rows])
         grids = torch.where(samples.valid.flatten()[rows, None, None], logits.sigmoid(), 0.0)
         grids = grids.new_zeros(samples.valid.numel(), *grids.shape[1:]).index_copy(0, rows, grids)
         grids = grids.view(*samples.valid.shape, *grids.shape[1:])

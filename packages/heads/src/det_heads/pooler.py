@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from detkit.interfaces import RoiSamples
+from detkit.ops.compact import valid_rows
 from detkit.ops.roi_align import assign_levels, pyramid_roi_align
 from detkit.structures.shape import Shape
 
 
+@dataclass(frozen=True)
+class RoiPooling:
+    """How regions are pooled for a trunk that all heads share.
+
+    Args:
+        in_features: the maps to pool from, finest first.
+        size: of the output grid.
+        sampling_ratio, aligned: of ROIAlign, see `detkit.ops.roi_align`.
+    """
+
+    in_features: Sequence[str] = ("res4",)
+    size: int = 14
+    sampling_ratio: int = 0
+    aligned: bool = True
+
+
 class RoiPooler:
-    """Pools each region from the level that its size asks for.
+    """Pools each region from the level that its size asks for; or takes what the detector's trunk has made of it.
 
     Args:
         input_shapes: of the feature maps.
-        in_features: the maps to use, finest first, strides doubling.
+        in_features: the maps to use, finest first, strides doubling. Where `input_shapes` has only `region`, a
+            trunk's output, that is used, and nothing is pooled.
         size: of the output grid.
         sampling_ratio, aligned: of ROIAlign, see `detkit.ops.roi_align`.
     """
@@ -32,6 +52,10 @@ class RoiPooler:
         sampling_ratio: int,
         aligned: bool,
     ) -> None:
+        self.shared = list(input_shapes) == ["region"]
+        if self.shared:
+            self.channels, self.size = input_shapes["region"].channels, size
+            return
         missing = [name for name in in_features if name not in input_shapes]
         if missing or not in_features:
             raise ValueError(f"the head wants the maps {list(in_features)}; there are {', '.join(input_shapes)}")
@@ -61,7 +85,35 @@ class RoiPooler:
             aligned=self.aligned,
         )
 
+    def regions(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor | None = None) -> Tensor:
+        """Features (R, channels, size, size) of the samples' boxes, of those at `rows` (R,) of the flattened (B * N,)
+        boxes if given."""
+        if self.shared:
+            assert samples.pooled is not None
+            return samples.pooled if rows is None else samples.pooled[rows]
+        boxes, images = samples.boxes.flatten(0, 1), image_index(samples.boxes)
+        return self(features, boxes, images) if rows is None else self(features, boxes[rows], images[rows])
+
 
 def image_index(boxes: Tensor) -> Tensor:
     """The image (B * N,) that each of the boxes (B, N, 4) belongs to, for use with `boxes.flatten(0, 1)`."""
     return torch.arange(boxes.shape[0], device=boxes.device).repeat_interleave(boxes.shape[1])
+
+
+def foreground_rows(samples: RoiSamples, num_classes: int, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What a head trains on that describes objects: `foreground` (R,) bool, and the `rows` (R,) of the flattened
+    (B * N,) samples that it is about, which hold every foreground sample and on a CPU nothing else.
+
+    Args:
+        samples: in training, foreground first.
+        num_classes: the label of background.
+        usable: (B, G) bool, the ground truth to learn from; all by default.
+    """
+    assert samples.labels is not None and samples.target_index is not None
+    part = slice(0, samples.foreground)
+    foreground = samples.valid[:, part] & (samples.labels[:, part] < num_classes)
+    if usable is not None:
+        foreground &= usable.gather(1, samples.target_index[:, part])
+    chosen = valid_rows(foreground.flatten())
+    width = max(1, samples.foreground)
+    return foreground.flatten()[chosen], chosen // width * samples.valid.shape[1] + chosen % width

@@ -10,14 +10,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from det_heads.pooler import RoiPooler, RoiPooling, image_index
 from detkit.detector import Detector
-from detkit.interfaces import Backbone, Neck, ProposalGenerator, Proposals, RoiHead, RoiSamples
+from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk
+from detkit.ops.boxes import clip_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.sampling import sample_balanced
 from detkit.structures.batch import Batch, Targets
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
+from detkit.structures.proposals import Proposals
 
 SAMPLING_STREAM = 2  # tells this use of an image's seed from others
 
@@ -43,7 +46,10 @@ class RCNN(Detector):
     """backbone -> neck -> proposals -> heads on regions.
 
     Args:
-        backbone, neck, proposal_generator: its parts; without a neck the heads see the backbone's maps.
+        backbone, neck: its parts; without a neck the heads see the backbone's maps.
+        proposal_generator: without one, proposals come with the images (Fast R-CNN).
+        roi_trunk: layers on pooled regions that all heads share ("C4" models); without one each head pools for itself.
+        roi_pooling: how regions are pooled for the trunk.
         heads: by role, in the order in which they run. The first classifies and refines (`box`); the others, such as
             `mask`, describe what it found.
         input: how images are prepared.
@@ -56,7 +62,9 @@ class RCNN(Detector):
         *,
         backbone: Backbone,
         neck: Neck | None = None,
-        proposal_generator: ProposalGenerator,
+        proposal_generator: ProposalGenerator | None = None,
+        roi_pooling: RoiPooling = RoiPooling(),
+        roi_trunk: RoiTrunk | None = None,
         heads: Mapping[str, RoiHead],
         input: InputSpec = InputSpec(),
         categories: Categories,
@@ -67,6 +75,15 @@ class RCNN(Detector):
         self.backbone = backbone
         self.neck = neck
         self.proposal_generator = proposal_generator
+        self.roi_trunk = roi_trunk
+        if roi_trunk is not None:
+            self.pool = RoiPooler(
+                (neck or backbone).output_shapes,
+                roi_pooling.in_features,
+                size=roi_pooling.size,
+                sampling_ratio=roi_pooling.sampling_ratio,
+                aligned=roi_pooling.aligned,
+            )
         self.heads = nn.ModuleDict(heads)
         self.sampling = sampling
 
@@ -81,11 +98,41 @@ class RCNN(Detector):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.targets is not None
         features = self.features(batch.images, batch.sizes)
-        proposals, losses = self.proposal_generator(features, batch.sizes, batch.targets)
-        samples = self.sample(proposals, batch.targets)
+        proposals, losses = self.propose(features, batch.sizes, batch.targets, batch.proposals)
+        samples = self._with_pooled(features, self.sample(proposals, batch.targets))
         for head in self._heads_in_order():
             losses.update(head.losses(features, samples, batch.targets))
         return losses
+
+    def propose(
+        self,
+        features: Mapping[str, Tensor],
+        sizes: Tensor,
+        targets: Targets | None = None,
+        given: Proposals | None = None,
+    ) -> tuple[Proposals, dict[str, Tensor]]:
+        """Proposals, the model's own or those given, and the losses of its generator.
+
+        Raises:
+            ValueError: proposals are given to a model that makes its own, or not given to one that does not.
+        """
+        if (given is None) == (self.proposal_generator is None):
+            raise ValueError(
+                "this model makes no proposals of its own: give them with the images, as `proposals`"
+                if given is None
+                else "this model makes its own proposals; leave out `proposals`"
+            )
+        if given is not None:
+            return replace(given, boxes=clip_boxes(given.boxes, sizes)), {}
+        assert self.proposal_generator is not None
+        found: tuple[Proposals, dict[str, Tensor]] = self.proposal_generator(features, sizes, targets)
+        return found
+
+    def _with_pooled(self, features: Mapping[str, Tensor], samples: RoiSamples) -> RoiSamples:
+        if self.roi_trunk is None:
+            return samples
+        regions = self.pool(features, samples.boxes.flatten(0, 1), image_index(samples.boxes))
+        return replace(samples, pooled=self.roi_trunk(regions))
 
     @torch.no_grad()
     def sample(self, proposals: Proposals, targets: Targets) -> RoiSamples:
@@ -112,12 +159,19 @@ class RCNN(Detector):
             foreground=foreground,
         )
 
-    def detect(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+    def answer(self, batch: Batch) -> dict[str, Tensor]:
+        return self.detect(batch.images, batch.sizes, batch.proposals)
+
+    def detect(self, images: Tensor, sizes: Tensor, proposals: Proposals | None = None) -> dict[str, Tensor]:
         """boxes (B, D, 4) in pixels of the padded images, scores, labels and valid (B, D), and the heads' outputs."""
         features = self.features(images, sizes)
-        proposals, _ = self.proposal_generator(features, sizes, None)
+        proposals, _ = self.propose(features, sizes, given=proposals)
         samples = RoiSamples(boxes=proposals.boxes, valid=proposals.valid)
+        pooled_for: Tensor | None = None
         for head in self._heads_in_order():
+            if samples.boxes is not pooled_for:  # a head has moved the boxes
+                samples = self._with_pooled(features, samples)
+                pooled_for = samples.boxes
             samples = head.detect(features, samples, sizes)
         assert samples.scores is not None and samples.labels is not None, "the first head must classify"
         return {

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from det_heads.anchors import cell_anchors, grid_anchors
 from det_heads.losses import smooth_l1
-from detkit.interfaces import ProposalGenerator, Proposals
+from detkit.interfaces import ProposalGenerator
 from detkit.layers import Conv, init_normal
 from detkit.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.nms import batched_nms
 from detkit.ops.sampling import sample_balanced
 from detkit.structures.batch import Targets
+from detkit.structures.proposals import Proposals
 from detkit.structures.shape import Shape
 
 SAMPLING_STREAM = 1  # tells this use of an image's seed from others

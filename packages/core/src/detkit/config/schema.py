@@ -22,6 +22,8 @@ WIRED: Mapping[str, str] = {
     "input_shapes": "the shapes of the feature maps of the part that comes before",
     "categories": "the classes of the dataset",
     "num_classes": "the number of classes of the dataset",
+    "semantic_categories": "the classes of pixels of the dataset",
+    "num_semantic_classes": "the number of classes of pixels of the dataset",
 }
 """Parameters that the builder fills in by name where a config does not, with what they get."""
 

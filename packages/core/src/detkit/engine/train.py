@@ -72,7 +72,9 @@ def train(
         length.check(processes.count)
         _set_up_torch(options)
         seed_everything(options.seed)
-        model = config.build("model", categories=training.categories).train()
+        model = config.build(
+            "model", categories=training.categories, semantic_categories=training.semantic_categories
+        ).train()
         model.to(processes.device, memory_format=torch.channels_last)  # as the images are
         progress = Progress(length.steps, length.steps_per_epoch, quiet=not processes.first)
         source = config.tree["init"]

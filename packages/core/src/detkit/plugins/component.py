@@ -17,6 +17,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "neck": "feature maps to feature maps",
         "proposal_generator": "feature maps to candidate boxes",
         "roi_head": "regions of interest to boxes, masks, keypoints",
+        "roi_trunk": "layers on pooled regions that all ROI heads share",
+        "semantic_head": "feature maps to a class for every pixel",
         "weights": "published weights of a backbone or a model",
         "dataset": "a reader of one annotation format",
         "transform": "a step of training augmentation",

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ def predict(
     score_threshold: float = 0.0,
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
+    proposals: Any = None,
 ) -> Prediction | list[Prediction]:
     """Predict for one image or many.
 
@@ -42,6 +43,8 @@ def predict(
         labels: names or labels of the classes to keep; all by default.
         batch_size: images that run together. They are padded to one size, so that an answer can change in the last
             digits with its neighbours; more than 1 pays on a GPU.
+        proposals: for a model that makes none of its own (Fast R-CNN): the pair (boxes, scores) of one image, boxes
+            (N, 4) in its pixels and scores (N,) logits, or a list of such pairs, one for each image.
 
     Returns:
         One `Prediction` for one image, a list for a folder, a pattern or a list; on the CPU, in the pixels of the
@@ -50,7 +53,11 @@ def predict(
     Raises:
         ValueError: there is no such image, it cannot be read, or an option does not suit the model.
     """
-    pairs = stream(model, source, score_threshold=score_threshold, labels=labels, batch_size=batch_size)
+    if proposals is not None and is_single(source):
+        proposals = [proposals]
+    pairs = stream(
+        model, source, score_threshold=score_threshold, labels=labels, batch_size=batch_size, proposals=proposals
+    )
     predictions = [prediction for _, prediction in pairs]
     return predictions[0] if is_single(source) else predictions
 
@@ -62,11 +69,13 @@ def stream(
     score_threshold: float = 0.0,
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
+    proposals: Sequence[tuple[Any, Any]] | None = None,
     on_unreadable: Callable[[Source, ValueError], None] | None = None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
     """Like `predict`, one image after the other, so that any number of them fits into memory.
 
     Args:
+        proposals: (boxes, scores) of each image, in the order of the images.
         on_unreadable: called for an image that cannot be read, which is then left out; by default the error is raised.
 
     Returns:
@@ -75,7 +84,12 @@ def stream(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; at least 1 is needed")
     wanted = None if labels is None else torch.tensor(_labels(labels, model.categories), dtype=torch.int64)
-    images = _read_ahead(find_sources(source), model.input, 2 * batch_size, on_unreadable)
+    sources: Iterable[Source] = find_sources(source)
+    if proposals is not None:
+        sources = list(sources)
+        if len(sources) != len(proposals):
+            raise ValueError(f"{len(sources)} images but {len(proposals)} pairs of proposals; give one for each image")
+    images = _read_ahead(sources, model.input, 2 * batch_size, on_unreadable, proposals)
     return _run(model, images, batch_size, score_threshold, wanted)
 
 
@@ -84,6 +98,7 @@ class _Image:
     original: Tensor  # (3, H, W) uint8 RGB
     resized: Tensor  # as the model's input asks
     path: str | None
+    proposals: dict[str, Tensor] | None = None  # in pixels of `resized`
 
 
 def _run(
@@ -91,7 +106,10 @@ def _run(
 ) -> Iterator[tuple[Tensor, Prediction]]:
     while chunk := list(islice(images, batch_size)):
         info = [{"original_size": tuple(image.original.shape[1:]), "path": image.path} for image in chunk]
-        batch = Batch.collate([image.resized for image in chunk], divisor=model.divisor, info=info)
+        proposals = [image.proposals for image in chunk if image.proposals is not None]
+        batch = Batch.collate(
+            [image.resized for image in chunk], divisor=model.divisor, info=info, proposals=proposals or None
+        )
         for image, prediction in zip(chunk, _answers(model, batch, score_threshold), strict=True):
             yield image.original, _of_labels(prediction.to("cpu"), wanted)
 
@@ -112,21 +130,24 @@ def _read_ahead(
     input: InputSpec,
     ahead: int,
     on_unreadable: Callable[[Source, ValueError], None] | None,
+    proposals: Sequence[tuple[Any, Any]] | None,
 ) -> Iterator[_Image]:
     """Decode and resize in threads, in order, at most `ahead` images before they are asked for."""
 
-    def prepare(source: Source) -> _Image:
+    def prepare(source: Source, given: tuple[Any, Any] | None) -> _Image:
         original = source.read()
         size = input.resized(*original.shape[1:])
-        return _Image(original, F.resize(original, list(size), antialias=True), source.path)
+        resized = F.resize(original, list(size), antialias=True)
+        found = None if given is None else _scaled(given, (size[0] / original.shape[1], size[1] / original.shape[2]))
+        return _Image(original, resized, source.path, found)
 
     waiting: deque[tuple[Source, Future[_Image]]] = deque()
-    sources = iter(sources)
+    pairs = zip(sources, repeat(None) if proposals is None else proposals, strict=False)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read-image")
     try:
         while True:
-            for source in islice(sources, ahead - len(waiting)):
-                waiting.append((source, pool.submit(prepare, source)))
+            for source, given in islice(pairs, ahead - len(waiting)):
+                waiting.append((source, pool.submit(prepare, source, given)))
             if not waiting:
                 return
             source, future = waiting.popleft()
@@ -140,6 +161,12 @@ def _read_ahead(
                 yield image
     finally:  # also where the caller stops early
         pool.shutdown(cancel_futures=True)
+
+
+def _scaled(given: tuple[Any, Any], scale: tuple[float, float]) -> dict[str, Tensor]:
+    """Proposals in pixels of the resized image."""
+    boxes, scores = (torch.as_tensor(value, dtype=torch.float32) for value in given)
+    return {"proposals": boxes * boxes.new_tensor([scale[1], scale[0]] * 2), "proposal_scores": scores}
 
 
 def _labels(wanted: Sequence[str | int], categories: Categories) -> list[int]:

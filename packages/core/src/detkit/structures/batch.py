@@ -9,13 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detkit.structures.proposals import Proposals
+
+UNLABELLED = 255  # in semantic maps
+
 
 @dataclass
 class Targets:
     """Ground truth of a batch: B images, room for G instances each, `valid` where there is one.
 
-    boxes (B, G, 4) float32 xyxy pixels of the padded image; labels (B, G) int64; valid (B, G) bool;
-    masks (B, G, H, W) uint8 0 or 1, or None; `extra` holds what projects add, each (B, G, ...) or (B, ...).
+    boxes (B, G, 4) float32 xyxy pixels of the padded image, or (B, G, 5) rotated; labels (B, G) int64; valid (B, G)
+    bool; masks (B, G, H, W) uint8 0 or 1, or None; semantic (B, H, W) int64 labels of pixels, UNLABELLED where there is none,
+    or None; `extra` holds what projects add, each (B, G, ...) or (B, ...).
     `seeds` (B,) int64 decide what is sampled at random in each image, so that it depends neither on the device nor on
     how a batch is split over processes. Crowds are not here: they are left out of training.
     """
@@ -25,6 +30,7 @@ class Targets:
     valid: Tensor
     seeds: Tensor
     masks: Tensor | None = None
+    semantic: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
@@ -37,18 +43,24 @@ class Targets:
             valid=move(self.valid),
             seeds=move(self.seeds),
             masks=None if self.masks is None else move(self.masks),
+            semantic=None if self.semantic is None else move(self.semantic),
             extra={key: move(value) for key, value in self.extra.items()},
         )
 
     @classmethod
     def collate(cls, targets: Sequence[Mapping[str, Tensor]], height: int, width: int) -> Targets:
-        """Pad the targets of single images (torchvision's convention: boxes (N, 4), labels (N,), masks (N, h, w), ...).
+        """Pad the targets of single images (torchvision's convention: boxes (N, 4) or (N, 5), labels (N,), masks
+        (N, h, w), semantic (h, w), ...). A target with `semantic` alone has no instances.
 
         A target may hold its own `seed`; seeds that are missing are drawn from torch's global generator.
 
         Raises:
             ValueError: a target lacks boxes or labels, or their lengths differ.
         """
+        targets = [
+            _without_instances(target) if "semantic" in target and "boxes" not in target else target
+            for target in targets
+        ]
         for position, target in enumerate(targets):
             if "boxes" not in target or "labels" not in target:
                 raise ValueError(f"target {position} has {sorted(target)}; 'boxes' (N, 4) and 'labels' (N,) are needed")
@@ -58,27 +70,41 @@ class Targets:
                 )
         batch, capacity = len(targets), max(1, *(len(target["labels"]) for target in targets))
         device = targets[0]["boxes"].device
-        boxes = torch.zeros(batch, capacity, 4, device=device)
+        boxes = torch.zeros(batch, capacity, max(target["boxes"].shape[-1] for target in targets), device=device)
         labels = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
         valid = torch.zeros(batch, capacity, dtype=torch.bool, device=device)
         has_masks = all("masks" in target for target in targets)
         masks = torch.zeros(batch, capacity, height, width, dtype=torch.uint8, device=device) if has_masks else None
+        has_semantic = all("semantic" in target for target in targets)
+        semantic = (
+            torch.full((batch, height, width), UNLABELLED, dtype=torch.int64, device=device) if has_semantic else None
+        )
         extra: dict[str, Tensor] = {}
         for index, target in enumerate(targets):
             count = len(target["labels"])
-            boxes[index, :count] = target["boxes"].reshape(-1, 4)
+            if count:
+                boxes[index, :count] = target["boxes"]
             labels[index, :count] = target["labels"]
             valid[index, :count] = True
             if masks is not None and count:
                 mask = target["masks"]
                 masks[index, :count, : mask.shape[-2], : mask.shape[-1]] = mask
+            if semantic is not None:
+                labels_of_pixels = target["semantic"]
+                semantic[index, : labels_of_pixels.shape[-2], : labels_of_pixels.shape[-1]] = labels_of_pixels
         for key in EXTRA_TARGETS:
             if all(key in target for target in targets):
                 extra[key] = _pad([target[key] for target in targets], capacity)
         missing = any("seed" not in target for target in targets)  # what brings its own draws nothing
         drawn = torch.randint(2**62, (batch,)).tolist() if missing else [0] * batch
         seeds = torch.tensor([int(t.get("seed", new)) for t, new in zip(targets, drawn, strict=True)], device=device)
-        return cls(boxes=boxes, labels=labels, valid=valid, seeds=seeds, masks=masks, extra=extra)
+        return cls(boxes=boxes, labels=labels, valid=valid, seeds=seeds, masks=masks, semantic=semantic, extra=extra)
+
+
+def _without_instances(target: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    device = target["semantic"].device
+    none = {"boxes": torch.zeros(0, 4, device=device), "labels": torch.zeros(0, dtype=torch.int64, device=device)}
+    return {**none, **target}
 
 
 EXTRA_TARGETS = ("keypoints",)  # further per-instance fields that `collate` pads with zeros
@@ -96,13 +122,14 @@ class Batch:
     """Images padded at the right and the bottom to one size, with what is known of each.
 
     images (B, 3, H, W) uint8 RGB; sizes (B, 2) int64 height and width of the unpadded images; `targets` in training and
-    for validation losses. `info`, one dict for each image, stays on the host: image_id, path, original_size (height,
-    width) of the file.
+    for validation losses; `proposals` for a model that does not make its own. `info`, one dict for each image, stays on
+    the host: image_id, path, original_size (height, width) of the file.
     """
 
     images: Tensor
     sizes: Tensor
     targets: Targets | None = None
+    proposals: Proposals | None = None
     info: list[dict[str, Any]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -115,6 +142,7 @@ class Batch:
             images=self.images.to(device, non_blocking=non_blocking),
             sizes=self.sizes.to(device, non_blocking=non_blocking),
             targets=None if self.targets is None else self.targets.to(device, non_blocking),
+            proposals=None if self.proposals is None else self.proposals.to(device, non_blocking),
         )
 
     def pin_memory(self) -> Batch:
@@ -127,9 +155,16 @@ class Batch:
                 valid=targets.valid.pin_memory(),
                 seeds=targets.seeds.pin_memory(),
                 masks=None if targets.masks is None else targets.masks.pin_memory(),
+                semantic=None if targets.semantic is None else targets.semantic.pin_memory(),
                 extra={key: value.pin_memory() for key, value in targets.extra.items()},
             )
-        return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory(), targets=targets)
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            sizes=self.sizes.pin_memory(),
+            targets=targets,
+            proposals=None if self.proposals is None else self.proposals.pin_memory(),
+        )
 
     @classmethod
     def collate(
@@ -138,8 +173,10 @@ class Batch:
         targets: Sequence[Mapping[str, Tensor]] | None = None,
         divisor: int = 1,
         info: Sequence[dict[str, Any]] = (),
+        proposals: Sequence[Mapping[str, Tensor]] | None = None,
     ) -> Batch:
-        """Pad images (3, h, w) to one size, a multiple of `divisor`, and their targets to one capacity.
+        """Pad images (3, h, w) to one size, a multiple of `divisor`, and their targets to one capacity. `proposals` are
+        what `Proposals.collate` takes; targets may hold them too.
 
         Raises:
             ValueError: no image, an image of another shape or type, or as many targets as images are missing.
@@ -162,4 +199,12 @@ class Batch:
             padded[index, :, : image.shape[1], : image.shape[2]] = image
         sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).to(padded.device)
         collated = None if targets is None else Targets.collate(targets, height, width)
-        return cls(padded, sizes, collated, list(info))
+        if proposals is None and targets and all("proposals" in target for target in targets):
+            proposals = targets
+        return cls(
+            padded,
+            sizes,
+            collated,
+            None if proposals is None else Proposals.collate(proposals),
+            list(info),
+        )

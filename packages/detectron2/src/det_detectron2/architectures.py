@@ -1,0 +1,35 @@
+"""Which module maps which of Detectron2's architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from det_detectron2 import rcnn
+from det_detectron2.config import Detectron2Config
+
+# Constants that follow from the config, in every architecture
+DERIVED = (r"pixel_mean", r"pixel_std", r".+\.num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How configs and checkpoints of one architecture are read.
+
+    Args:
+        tree: config -> the `model` section of a detkit config, with `num_classes` where Detectron2 has it.
+        names: Detectron2's names of arrays, as regular expressions, and ours; `{N-1}` counts from 0 what Detectron2
+            counts from 1.
+        derived: arrays that follow from the config and are left out.
+    """
+
+    tree: Callable[[Detectron2Config], dict[str, Any]]
+    names: tuple[tuple[str, str], ...]
+    derived: tuple[str, ...] = ()
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "GeneralizedRCNN": Architecture(rcnn.model_tree, rcnn.NAMES, rcnn.DERIVED),
+}
+"""MODEL.META_ARCHITECTURE -> its mapping."""
