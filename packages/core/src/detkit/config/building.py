@@ -45,6 +45,8 @@ def construct(value: Any, annotation: Any, path: str, wiring: Mapping[str, Any])
     """
     if "categories" in wiring:
         wiring = {"num_classes": len(wiring["categories"]), **wiring}
+        if wiring["categories"].keypoints:
+            wiring = {"num_keypoints": len(wiring["categories"].keypoints), **wiring}
     if wiring.get("semantic_categories") is not None:
         wiring = {"num_semantic_classes": len(wiring["semantic_categories"]), **wiring}
     return _construct(value, annotation, path, wiring)

@@ -22,6 +22,7 @@ WIRED: Mapping[str, str] = {
     "input_shapes": "the shapes of the feature maps of the part that comes before",
     "categories": "the classes of the dataset",
     "num_classes": "the number of classes of the dataset",
+    "num_keypoints": "the number of keypoints of the dataset's instances",
     "semantic_categories": "the classes of pixels of the dataset",
     "num_semantic_classes": "the number of classes of pixels of the dataset",
 }

@@ -19,8 +19,8 @@ class Targets:
     """Ground truth of a batch: B images, room for G instances each, `valid` where there is one.
 
     boxes (B, G, 4) float32 xyxy pixels of the padded image, or (B, G, 5) rotated; labels (B, G) int64; valid (B, G)
-    bool; masks (B, G, H, W) uint8 0 or 1, or None; semantic (B, H, W) int64 labels of pixels, UNLABELLED where there is none,
-    or None; `extra` holds what projects add, each (B, G, ...) or (B, ...).
+    bool; masks (B, G, H, W) uint8 0 or 1, or None; semantic (B, H, W) int64 labels of pixels, UNLABELLED where there is
+    none, or None; `extra` holds what projects add, each (B, G, ...) or (B, ...).
     `seeds` (B,) int64 decide what is sampled at random in each image, so that it depends neither on the device nor on
     how a batch is split over processes. Crowds are not here: they are left out of training.
     """

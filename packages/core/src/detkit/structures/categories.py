@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from detkit.structures.keypoints import Keypoints
+
 
 @dataclass(frozen=True)
 class Categories:
@@ -18,6 +20,7 @@ class Categories:
         names: unique class names, label 0 first.
         ids: the dataset's own ids, one for each name; 1, 2, ... by default, as COCO-style files count.
         supercategories: one for each name, or empty.
+        keypoints: those of the instances, where the dataset has them.
 
     Raises:
         ValueError: names or ids repeat, or their counts differ.
@@ -26,6 +29,7 @@ class Categories:
     names: tuple[str, ...]
     ids: tuple[int, ...] = ()
     supercategories: tuple[str, ...] = ()
+    keypoints: Keypoints | None = None
     _label_of_id: dict[int, int] = field(init=False, repr=False, compare=False)
     _label_of_name: dict[str, int] = field(init=False, repr=False, compare=False)
 
@@ -85,8 +89,11 @@ class Categories:
         data: dict[str, Any] = {"names": list(self.names), "ids": list(self.ids)}
         if self.supercategories:
             data["supercategories"] = list(self.supercategories)
+        if self.keypoints:
+            data["keypoints"] = self.keypoints.to_dict()
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Categories:
-        return cls(tuple(data["names"]), tuple(data["ids"]), tuple(data.get("supercategories", ())))
+        keypoints = Keypoints.from_dict(data["keypoints"]) if "keypoints" in data else None
+        return cls(tuple(data["names"]), tuple(data["ids"]), tuple(data.get("supercategories", ())), keypoints)

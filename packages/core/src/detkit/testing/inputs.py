@@ -7,11 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from detkit.structures.batch import Batch, Targets
+from detkit.structures.batch import UNLABELLED, Batch, Targets
 from detkit.structures.categories import Categories
+from detkit.structures.keypoints import Keypoints
 from detkit.structures.shape import Shape
 
-CATEGORIES = Categories(("circle", "square", "triangle"), ids=(2, 3, 7))
+CATEGORIES = Categories(
+    ("circle", "square", "triangle"),
+    ids=(2, 3, 7),
+    keypoints=Keypoints(("top", "left", "right", "bottom"), swaps=((1, 2),), skeleton=((0, 3), (1, 2))),
+)
+SEMANTIC_CATEGORIES = Categories(("things", "grass", "water", "sky"))
+"""The classes of pixels; label 0 stands for all instances, as in Detectron2's panoptic models."""
 HEIGHT, WIDTH = 128, 192
 """Size of the images in pixels; a multiple of 64."""
 _MOST = 2  # images in a batch; always drawn, so that a batch of one is the beginning of a batch of two
@@ -43,22 +50,39 @@ def random_boxes(batch: int, count: int, seed: int = 1) -> Tensor:
 
 
 def random_targets(batch: int, count: int = 3, *, valid: bool = True) -> Targets:
-    """Ground truth of `count` boxes in each image, with rectangular masks; none of them counts if `valid` is False."""
+    """Ground truth of `count` boxes in each image, with rectangular masks, keypoints and a semantic map; no instance
+    counts and no pixel is labelled if `valid` is False."""
     boxes = random_boxes(batch, count)
     y = torch.arange(HEIGHT)[:, None] + 0.5
     x = torch.arange(WIDTH)[None] + 0.5
     x0, y0, x1, y1 = (side[..., None, None] for side in boxes.unbind(-1))
     masks = (x > x0) & (x < x1) & (y > y0) & (y < y1)
     labels = torch.arange(count).expand(batch, -1) % len(CATEGORIES)
+    rows, columns = torch.arange(HEIGHT) * 3 // HEIGHT, torch.arange(WIDTH) * 4 // WIDTH
+    semantic = ((rows[:, None] + columns) % len(SEMANTIC_CATEGORIES)).expand(batch, -1, -1).contiguous()
+    semantic[:, :8] = UNLABELLED
+    keypoints = _keypoints(boxes)
     if not valid:
-        boxes, labels, masks = boxes * 0, labels * 0, masks & False
+        boxes, labels, masks, keypoints = boxes * 0, labels * 0, masks & False, keypoints * 0
+        semantic.fill_(UNLABELLED)
     return Targets(
         boxes=boxes,
         labels=labels.contiguous(),
         valid=torch.full((batch, count), valid),
         seeds=torch.arange(batch),
         masks=masks.to(torch.uint8),
+        semantic=semantic,
+        extra={"keypoints": keypoints},
     )
+
+
+def _keypoints(boxes: Tensor) -> Tensor:
+    """(B, N, 4, 3): the middles of the sides of boxes (B, N, 4), the bottom one not labelled."""
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    two, none = torch.full_like(x, 2), torch.zeros_like(x)
+    points = [(x, y0 + 1, two), (x0 + 1, y, two / 2), (x1 - 1, y, two), (none, none, none)]
+    return torch.stack([torch.stack(point, dim=-1) for point in points], dim=-2)
 
 
 def random_batch(batch: int, *, valid: bool = True) -> Batch:

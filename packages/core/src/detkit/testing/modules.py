@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from detkit.config import build
 from detkit.testing.base import KindContract
-from detkit.testing.inputs import CATEGORIES
+from detkit.testing.inputs import CATEGORIES, SEMANTIC_CATEGORIES
 
 
 class ModuleContract(KindContract, contract=True):
     """Tests for components that are torch modules. Contracts for a kind say how to call it."""
 
     interface: ClassVar[type[nn.Module]]
-    wiring: ClassVar[Mapping[str, Any]] = {"categories": CATEGORIES}
+    wiring: ClassVar[Mapping[str, Any]] = {"categories": CATEGORIES, "semantic_categories": SEMANTIC_CATEGORIES}
 
     def make(self, spec: Mapping[str, Any]) -> Any:
         """The component that a spec describes, with the same weights every time."""

@@ -10,7 +10,7 @@ import torch
 
 from detkit.config import Config
 from detkit.testing.base import KindContract
-from detkit.testing.inputs import CATEGORIES, random_batch
+from detkit.testing.inputs import CATEGORIES, SEMANTIC_CATEGORIES, random_batch
 
 
 class RecipeContract(KindContract, contract=True):
@@ -46,7 +46,7 @@ class RecipeContract(KindContract, contract=True):
         losses, see the contracts of the parts."""
         config = Config.load(spec["name"])
         torch.manual_seed(0)
-        model = config.build("model", categories=CATEGORIES).train()
+        model = config.build("model", categories=CATEGORIES, semantic_categories=SEMANTIC_CATEGORIES).train()
         options = config.build("train")
         optimizer = options.optimizer.build(model, options.optimizer.lr)
         before = [each.detach().clone() for each in model.parameters()]
