@@ -120,7 +120,7 @@ def test_the_command_repeats_what_training_measured(
     [
         ([], "give data=PATH"),
         (["data={data}", "split=test"], "has no split 'test'; it has: train, val"),
-        (["data={data}", "splt=val"], "does not know splt; there are data, split and evaluators"),
+        (["data={data}", "splt=val"], "does not know splt; there are data, split, evaluators and tta"),
     ],
 )
 def test_wrong_usage_of_the_command(

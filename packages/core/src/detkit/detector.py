@@ -14,6 +14,7 @@ from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
+from detkit.tta import Augmentation, View
 
 
 @contextmanager
@@ -123,6 +124,14 @@ class Detector(nn.Module, ABC):
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(inside, x, 0.0).contiguous(memory_format=torch.channels_last)
 
+    def predict_views(self, image: Tensor, augmentation: Augmentation, *, score_threshold: float = 0.0) -> Prediction:
+        """The prediction for an original image (3, H, W) uint8 RGB on the model's device, from several views of it."""
+        size = (image.shape[1], image.shape[2])
+        raw = self.detect_views(augmentation.views(image, self.input, self.divisor))
+        if "scores" in raw:
+            raw["valid"] = raw["valid"] & (raw["scores"] >= score_threshold)
+        return self.postprocess(raw, [size], [size])[0]
+
     def answer(self, batch: Batch) -> dict[str, Tensor]:
         """What `detect` answers for a batch. A detector that needs more than images overrides this.
 
@@ -132,6 +141,14 @@ class Detector(nn.Module, ABC):
         if batch.proposals is not None:
             raise ValueError("this model makes its own proposals; leave out `proposals`")
         return self.detect(batch.images, batch.sizes)
+
+    def detect_views(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """What `detect` answers for one image, in pixels of the original, from several views of it: see `detkit.tta`.
+
+        Raises:
+            ValueError: there is no test-time augmentation for this kind of model.
+        """
+        raise ValueError(f"{type(self).__name__} has no test-time augmentation; leave out `tta`")
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:

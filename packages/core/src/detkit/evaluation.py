@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,10 @@ from detkit.data.loader import eval_loader
 from detkit.detector import Detector, evaluating
 from detkit.interfaces import Dataset, Evaluator
 from detkit.ops.distributed import counts_of_this_process
+from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
+from detkit.tta import Augmentation
 
 if TYPE_CHECKING:
     from detkit.engine.processes import Processes
@@ -29,6 +32,7 @@ def evaluate(
     batch_size: int = 1,
     workers: int = 2,
     losses: bool = False,
+    tta: Augmentation | None = None,
     processes: Processes | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Predict every image of a dataset once and compute metrics.
@@ -41,6 +45,7 @@ def evaluate(
         batch_size: images at a time, in each process.
         workers: processes that load images, for each process.
         losses: also compute the mean losses, as the section "validation".
+        tta: test-time augmentation: each image is seen in several views. Not together with `losses`.
         processes: those of the run, if there are several.
 
     Returns:
@@ -52,8 +57,11 @@ def evaluate(
     relabel = Relabelling(model.categories, dataset.categories)
     if losses and relabel.needed:
         raise ValueError("validation losses need a dataset with the model's own classes, in their order")
+    if losses and tta:
+        raise ValueError("losses are of images as they are trained on: compute them without tta")
     rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
-    loader = eval_loader(dataset, model.input, batch_size=batch_size, workers=workers, rank=rank, world_size=count)
+    given = model.input if tta is None else replace(model.input, min_size=0)  # views are made of original images
+    loader = eval_loader(dataset, given, batch_size=batch_size, workers=workers, rank=rank, world_size=count)
     for evaluator in evaluators:
         evaluator.start(dataset)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=model.device))
@@ -66,7 +74,7 @@ def evaluate(
                     for name, value in model.losses(batch).items():
                         sums[name] += value * len(batch)
                 images += len(batch)
-            for prediction, info in zip(model(batch), batch.info, strict=True):
+            for prediction, info in zip(_predictions(model, batch, tta), batch.info, strict=True):
                 prediction = relabel(prediction.to("cpu"))
                 for evaluator in evaluators:
                     evaluator.add(prediction, info)
@@ -81,6 +89,15 @@ def evaluate(
         metrics = _metrics(evaluators, [part for _, part in states] if losses else [])
     shared: dict[str, dict[str, Any]] = processes.share(metrics)
     return shared
+
+
+def _predictions(model: Detector, batch: Batch, tta: Augmentation | None) -> Sequence[Prediction]:
+    if tta is None:
+        found: Sequence[Prediction] = model(batch)
+        return found
+    sizes = [info["original_size"] for info in batch.info]
+    images = [image[:, :height, :width] for image, (height, width) in zip(batch.images, sizes, strict=True)]
+    return [model.predict_views(image, tta) for image in images]
 
 
 class Relabelling:

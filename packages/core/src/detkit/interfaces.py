@@ -135,6 +135,9 @@ class RoiHead(nn.Module, ABC):
 
     kind: ClassVar[str] = "roi_head"
 
+    nms_iou: float = 0.5
+    """Of a head that classifies: the overlap above which the lower score of a class goes."""
+
     @abstractmethod
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
         """Scalar losses over the valid samples; connected to the graph even where there is none."""
@@ -142,6 +145,15 @@ class RoiHead(nn.Module, ABC):
     @abstractmethod
     def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
         """The samples with this head's answer added. Shapes depend on capacities alone, so that it can be exported."""
+
+    def mirrored(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The `outputs` (B, N, ...) for a mirrored image turned into those for the image itself, so that test-time
+        augmentation can average them.
+
+        Raises:
+            ValueError: this head has no test-time augmentation.
+        """
+        raise ValueError(f"{type(self).__name__} has no test-time augmentation; leave out `tta`")
 
     def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Fields of a Prediction, such as masks (N, H, W), from the raw outputs of one image's N detections, `boxes` in

@@ -110,6 +110,9 @@ class MaskHead(RoiHead):
         grids = grids.view(*samples.valid.shape, *grids.shape[1:])
         return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
 
+    def mirrored(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"mask_grid": outputs["mask_grid"].flip(-1)}
+
     def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """masks (N, H, W) bool."""
         return {"masks": paste_masks(raw["mask_grid"], raw["boxes"], image_size, self.threshold)}

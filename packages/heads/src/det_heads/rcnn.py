@@ -10,9 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from det_heads.panoptic import PanopticMerging
 from det_heads.pooler import RoiPooler, RoiPooling, image_index
+from det_heads.semantic import semantic_fields
 from detkit.detector import Detector
-from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk
+from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk, SemanticHead
 from detkit.ops.boxes import clip_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.sampling import sample_balanced
@@ -21,6 +23,7 @@ from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
 from detkit.structures.proposals import Proposals
+from detkit.tta import View, merge_boxes
 
 SAMPLING_STREAM = 2  # tells this use of an image's seed from others
 
@@ -47,6 +50,8 @@ class RCNN(Detector):
 
     Args:
         backbone, neck: its parts; without a neck the heads see the backbone's maps.
+        semantic_head: labels every pixel, besides (Panoptic FPN).
+        panoptic: how instances, which need a `mask` head, and pixels are merged into segments; without it they are not.
         proposal_generator: without one, proposals come with the images (Fast R-CNN).
         roi_trunk: layers on pooled regions that all heads share ("C4" models); without one each head pools for itself.
         roi_pooling: how regions are pooled for the trunk.
@@ -62,6 +67,8 @@ class RCNN(Detector):
         *,
         backbone: Backbone,
         neck: Neck | None = None,
+        semantic_head: SemanticHead | None = None,
+        panoptic: PanopticMerging | None = None,
         proposal_generator: ProposalGenerator | None = None,
         roi_pooling: RoiPooling = RoiPooling(),
         roi_trunk: RoiTrunk | None = None,
@@ -181,6 +188,33 @@ class RCNN(Detector):
             "valid": samples.valid,
             **samples.outputs,
         }
+
+    def detect_views(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """The boxes of all views merged, what the other heads say of them averaged, as Detectron2 does."""
+        box_head, *others = self._heads_in_order()
+        answers = []
+        for view in views:
+            features = self.features(view.images, view.sizes)
+            proposals, _ = self.propose(features, view.sizes)
+            regions = self._with_pooled(features, RoiSamples(boxes=proposals.boxes, valid=proposals.valid))
+            found = box_head.detect(features, regions, view.sizes)
+            assert found.scores is not None and found.labels is not None, "the first head must classify"
+            answers.append({"boxes": found.boxes, "scores": found.scores, "labels": found.labels, "valid": found.valid})
+        merged = merge_boxes(answers, views, nms_iou=box_head.nms_iou, capacity=answers[0]["boxes"].shape[1])
+        for view in views if others else ():
+            features = self.features(view.images, view.sizes)  # again: those of all views together may not fit
+            samples = RoiSamples(
+                boxes=view.from_original(merged["boxes"]),
+                valid=merged["valid"],
+                scores=merged["scores"],
+                labels=merged["labels"],
+            )
+            samples = self._with_pooled(features, samples)
+            for head in others:
+                outputs = head.detect(features, replace(samples, outputs={}), view.sizes).outputs
+                for name, value in (head.mirrored(outputs) if view.flipped else outputs).items():
+                    merged[name] = merged.get(name, 0) + value / len(views)
+        return merged
 
     def postprocess(
         self, raw: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]], output_sizes: Sequence[tuple[int, int]]

@@ -11,13 +11,14 @@ from detkit.cli.running import run
 
 if TYPE_CHECKING:
     from detkit.interfaces import Evaluator
+    from detkit.tta import Augmentation
 
 _HELP = """Measure MODEL, a model directory or a run (its best model, else its last), on data=PATH.
 
 Prints the tables of each evaluator, and writes metrics.json and result files with the dataset's own ids into --out.
 
 split=NAME chooses the split (val, if there is one), evaluators=[NAME, ...] what is measured (what the run measured,
-else coco).
+else coco), tta=true or tta.scales=[0.5,1,1.5] tta.flip=false test-time augmentation.
 """
 
 
@@ -70,12 +71,12 @@ def _evaluate(
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    """The values of data, split and evaluators."""
+    """The values of data, split, evaluators and tta."""
     from detkit.config.overrides import apply, from_arguments
 
     found = apply({}, from_arguments(arguments))
-    if unknown := sorted(set(found) - {"data", "split", "evaluators"}):
-        raise ValueError(f"detkit eval does not know {', '.join(unknown)}; there are data, split and evaluators")
+    if unknown := sorted(set(found) - {"data", "split", "evaluators", "tta"}):
+        raise ValueError(f"detkit eval does not know {', '.join(unknown)}; there are data, split, evaluators and tta")
     if not isinstance(found.get("data"), str):
         raise ValueError("give data=PATH: a folder with images and annotations, or a YAML file that names its splits")
     return found
@@ -95,6 +96,7 @@ def _run(
     if split not in splits:
         raise ValueError(f"{options['data']} has no split {split!r}; it has: {', '.join(splits)}")
     evaluators = _evaluators(source, options.get("evaluators"))
+    tta = _augmentation(options.get("tta"))
     with Processes(device) as processes:
         model = load(source, device=processes.device)
         dataset = splits[split].open()
@@ -106,6 +108,7 @@ def _run(
             batch_size=batch_size,
             workers=workers,
             losses=losses,
+            tta=tta,
             processes=processes,
         )
         if not processes.first:
@@ -121,6 +124,18 @@ def _run(
         )
     _show(evaluators, metrics)
     print(f"written: {out / 'metrics.json'}")
+
+
+def _augmentation(spec: Any) -> Augmentation | None:
+    from detkit.tta import Augmentation
+
+    if not spec:
+        return None
+    if spec is True:
+        return Augmentation()
+    if not isinstance(spec, dict) or not set(spec) <= {"scales", "flip"}:
+        raise ValueError(f"tta is {spec!r}; it must be true, or have scales (numbers) and flip (true or false)")
+    return Augmentation(**spec)
 
 
 def _evaluators(source: str, spec: Any) -> Sequence[Evaluator]:

@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
         click.Option(["--score"], default=0.5, show_default=True, help="Leave out detections with a lower score."),
         click.Option(["--labels"], metavar="NAME,NAME", help="Classes to keep; all by default."),
         click.Option(["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images at a time."),
+        click.Option(["--tta"], is_flag=True, help="Test-time augmentation: several sizes, each also mirrored."),
         click.Option(["--device"], default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, ..."),
     ]
     return run(click.Command("predict", callback=_predict, params=params, help=_HELP), "predict", argv)
@@ -58,6 +59,7 @@ def _predict(
     score: float,
     labels: str | None,
     batch_size: int,
+    tta: bool,
     device: str,
 ) -> None:
     from rich.console import Console
@@ -89,6 +91,7 @@ def _predict(
         score_threshold=score,
         labels=None if labels is None else _split(labels),
         batch_size=batch_size,
+        tta=tta,
         on_unreadable=skip,
     )
     found: Counter[str] = Counter()

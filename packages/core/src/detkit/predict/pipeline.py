@@ -20,6 +20,7 @@ from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
+from detkit.tta import Augmentation
 
 _READERS = 2  # threads that decode and resize while the model computes
 
@@ -31,6 +32,7 @@ def predict(
     score_threshold: float = 0.0,
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
+    tta: Augmentation | bool = False,
     proposals: Any = None,
 ) -> Prediction | list[Prediction]:
     """Predict for one image or many.
@@ -43,6 +45,8 @@ def predict(
         labels: names or labels of the classes to keep; all by default.
         batch_size: images that run together. They are padded to one size, so that an answer can change in the last
             digits with its neighbours; more than 1 pays on a GPU.
+        tta: test-time augmentation: one answer from several views of each image, slower and better. True is
+            `Augmentation()`: three sizes, each also mirrored.
         proposals: for a model that makes none of its own (Fast R-CNN): the pair (boxes, scores) of one image, boxes
             (N, 4) in its pixels and scores (N,) logits, or a list of such pairs, one for each image.
 
@@ -56,7 +60,13 @@ def predict(
     if proposals is not None and is_single(source):
         proposals = [proposals]
     pairs = stream(
-        model, source, score_threshold=score_threshold, labels=labels, batch_size=batch_size, proposals=proposals
+        model,
+        source,
+        score_threshold=score_threshold,
+        labels=labels,
+        batch_size=batch_size,
+        tta=tta,
+        proposals=proposals,
     )
     predictions = [prediction for _, prediction in pairs]
     return predictions[0] if is_single(source) else predictions
@@ -69,6 +79,7 @@ def stream(
     score_threshold: float = 0.0,
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
+    tta: Augmentation | bool = False,
     proposals: Sequence[tuple[Any, Any]] | None = None,
     on_unreadable: Callable[[Source, ValueError], None] | None = None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
@@ -90,7 +101,10 @@ def stream(
         if len(sources) != len(proposals):
             raise ValueError(f"{len(sources)} images but {len(proposals)} pairs of proposals; give one for each image")
     images = _read_ahead(sources, model.input, 2 * batch_size, on_unreadable, proposals)
-    return _run(model, images, batch_size, score_threshold, wanted)
+    augmentation = Augmentation() if tta is True else tta or None
+    if augmentation and proposals is not None:
+        raise ValueError("proposals are of the image as it is: predict from them without tta")
+    return _run(model, images, batch_size, score_threshold, wanted, augmentation)
 
 
 @dataclass(frozen=True)
@@ -102,8 +116,22 @@ class _Image:
 
 
 def _run(
-    model: Detector, images: Iterator[_Image], batch_size: int, score_threshold: float, wanted: Tensor | None
+    model: Detector,
+    images: Iterator[_Image],
+    batch_size: int,
+    score_threshold: float,
+    wanted: Tensor | None,
+    augmentation: Augmentation | None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
+    if augmentation is not None:
+        for image in images:
+            with evaluating(model), torch.no_grad():
+                found = model.predict_views(
+                    image.original.to(model.device), augmentation, score_threshold=score_threshold
+                )
+            found.path = image.path
+            yield image.original, _of_labels(found.to("cpu"), wanted)
+        return
     while chunk := list(islice(images, batch_size)):
         info = [{"original_size": tuple(image.original.shape[1:]), "path": image.path} for image in chunk]
         proposals = [image.proposals for image in chunk if image.proposals is not None]
