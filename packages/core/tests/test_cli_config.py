@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,27 @@ def test_problems_reach_the_dispatcher() -> None:
 
 def test_models_lists_recipes_with_published_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert models.main([]) == 0
-    lines = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
-    assert ["sample/first", "the first: box AP 12.5 (Somebody, 2020)"] in lines
-    assert ["sample/second", "the second"] in lines
+    out = capsys.readouterr().out
+    assert re.search(r"^detection\n(  .*\n)*  sample/first +the first: box AP 12.5\n", out, re.MULTILINE)
+    assert re.search(r"^  sample/second +the second\n", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [["first"], ["sample/f*"], ["--task", "detection", "sample/*st"]])
+def test_models_can_be_chosen(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert models.main([*arguments, "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["sample/first"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "no recipe is called 'nothing'; `detkit models` lists all"),
+        (["--task", "juggling"], "no recipe for the task 'juggling'; there are recipes for: detection"),
+    ],
+)
+def test_models_that_do_not_exist(arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        models.main(arguments)
 
 
 def test_models_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,9 +73,11 @@ def test_models_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert first == {
         "name": "sample/first",
         "plugin": "sample",
+        "task": "detection",
         "summary": "the first",
         "published": {"box AP": 12.5},
         "published by": "Somebody, 2020",
+        "model id": None,
         "paper": None,
         "licence": {"code": "Apache-2.0"},
     }

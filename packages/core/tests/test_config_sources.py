@@ -53,7 +53,7 @@ def test_a_recipe_is_based_on_another() -> None:
 
 def test_published_results_are_not_inherited() -> None:
     about = Config.load("sample/second").tree["about"]
-    assert about == {"summary": "the second", "licence": {"code": "Apache-2.0"}}
+    assert about == {"summary": "the second", "task": "detection", "licence": {"code": "Apache-2.0"}}
 
 
 def test_a_file_is_based_on_a_recipe_or_on_a_file_beside_it(write: Callable[[str, str], Path]) -> None:

@@ -22,8 +22,8 @@ class Experiment:
         evaluators: what is measured on the validation images.
         train: how it is trained.
         init: a model or pretrained weights to start from; null starts from random weights.
-        about: of a recipe: summary, paper, licence, `published` metrics, `published by`. Through `base` all is
-            inherited but the summary and what was published.
+        about: of a recipe: summary, task, paper, licence, `published` metrics, `published by`, `model id`. Through
+            `base` all is inherited but the summary and what was published.
         requires: distributions that this config needs, as in "det-heads>=0.1".
         version: of this layout.
     """

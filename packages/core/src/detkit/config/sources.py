@@ -14,7 +14,7 @@ from detkit.config.problems import ConfigError, Problem
 from detkit.plugins import ComponentError, registry
 
 Tree = dict[str, Any]
-_OWN = ("summary", "published", "published by")
+_OWN = ("summary", "published", "published by", "model id")
 """Keys of `about` that speak of one file alone: what is based on a published recipe has not reproduced its result."""
 
 
