@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from det_detectron2 import rcnn
+from det_detectron2 import panoptic, rcnn, semantic
 from det_detectron2.config import Detectron2Config
 
 # Constants that follow from the config, in every architecture
@@ -18,7 +18,8 @@ class Architecture:
     """How configs and checkpoints of one architecture are read.
 
     Args:
-        tree: config -> the `model` section of a detkit config, with `num_classes` where Detectron2 has it.
+        tree: config -> the `model` section of a detkit config, with `num_classes` and
+            `num_semantic_classes` where Detectron2 has them.
         names: Detectron2's names of arrays, as regular expressions, and ours; `{N-1}` counts from 0 what Detectron2
             counts from 1.
         derived: arrays that follow from the config and are left out.
@@ -31,5 +32,7 @@ class Architecture:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "GeneralizedRCNN": Architecture(rcnn.model_tree, rcnn.NAMES, rcnn.DERIVED),
+    "PanopticFPN": Architecture(panoptic.model_tree, panoptic.NAMES, panoptic.DERIVED),
+    "SemanticSegmentor": Architecture(semantic.model_tree, semantic.NAMES),
 }
 """MODEL.META_ARCHITECTURE -> its mapping."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from detkit.foreign import read_foreign_checkpoint
 from detkit.interfaces import CheckpointFormat
 from detkit.model_directory import save_model
 from detkit.structures.categories import Categories
-from detkit.structures.coco import COCO
+from detkit.structures.coco import COCO, COCO_PIXELS
 from detkit.weights import differences
 
 
@@ -43,12 +44,13 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     tree = architecture.tree(config)
     if problems := config.problems():
         raise ValueError(f"{config_path} cannot be converted:\n  " + "\n  ".join(problems))
-    num_classes = tree["heads"]["box"]["num_classes"]
-    for head in tree["heads"].values():
-        del head["num_classes"]  # follows from the categories
-    on_coco = num_classes == len(COCO) and any(str(name).startswith("coco_20") for name in datasets)
-    categories = COCO if on_coco else Categories.numbered(num_classes)
-    model = build(tree, Detector, categories=categories)
+    on_coco = any(str(name).startswith("coco_20") for name in datasets)
+    model = build(
+        tree,
+        Detector,
+        categories=_categories(taken_out(tree, "num_classes"), COCO if on_coco else None),
+        semantic_categories=_categories(taken_out(tree, "num_semantic_classes"), COCO_PIXELS if on_coco else None),
+    )
     assert isinstance(model, Detector)
     state, strangers = rename(read_foreign_checkpoint(weights), architecture.names, (*DERIVED, *architecture.derived))
     problems = [f"{name} has no counterpart" for name in strangers] + differences(model, state)
@@ -58,6 +60,27 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     version = metadata.version("det-detectron2")
     about = {"source": f"Detectron2 checkpoint {weights.name}, converted by det-detectron2 {version}"}
     return save_model(model, out, config=tree, meta=about)
+
+
+def _categories(counts: set[int], known: Categories | None) -> Categories | None:
+    """Those of as many classes as all heads have: with names if they are `known`."""
+    if not counts:
+        return None
+    if len(counts) > 1:
+        raise ValueError(f"heads differ in their number of classes: {sorted(counts)}; this has no counterpart")
+    count = counts.pop()
+    return known if known is not None and len(known) == count else Categories.numbered(count)
+
+
+def taken_out(tree: Any, key: str) -> set[Any]:
+    """The values of a key anywhere in a tree, which is left without it: the number of classes follows from their
+    names."""
+    if isinstance(tree, list):
+        return set().union(*(taken_out(entry, key) for entry in tree))
+    if not isinstance(tree, dict):
+        return set()
+    found = {tree.pop(key)} if key in tree else set()
+    return found.union(*(taken_out(entry, key) for entry in tree.values()))
 
 
 def rename(

@@ -19,6 +19,18 @@ def detkit_components() -> list[Component]:
         Component(
             kind="detector", name="rcnn", target="det_heads.rcnn:RCNN", summary="Two-stage detector (R-CNN family)"
         ),
+        Component(
+            kind="detector",
+            name="semantic",
+            target="det_heads.semantic:SemanticSegmenter",
+            summary="Semantic segmentation: a class for every pixel",
+        ),
+        Component(
+            kind="semantic_head",
+            name="semantic-fpn",
+            target="det_heads.semantic_head:SemanticFPN",
+            summary="Classes of pixels from all levels of a pyramid",
+        ),
         Component(kind="proposal_generator", name="rpn", target="det_heads.rpn:RPN", summary="Region proposal network"),
         Component(
             kind="roi_head", name="box", target="det_heads.box_head:BoxHead", summary="Classes and boxes of regions"

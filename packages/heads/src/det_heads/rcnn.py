@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from detkit.structures.proposals import Proposals
 from detkit.tta import View, merge_boxes
 
 SAMPLING_STREAM = 2  # tells this use of an image's seed from others
+_NOT_SELECTED = ("valid", "boxes", "semantic_logits")  # what `detect` answers that postprocessing treats by itself
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,13 @@ class RCNN(Detector):
         heads: by role, in the order in which they run. The first classifies and refines (`box`); the others, such as
             `mask`, describe what it found.
         input: how images are prepared.
-        categories: the classes.
+        categories: the classes of instances.
+        semantic_categories: the classes of pixels, where there is a semantic head.
         sampling: of the regions in training.
+        instance_weight: of the losses of `heads`, relative to those of proposals and pixels.
+
+    Raises:
+        ValueError: a semantic head without its classes, or `panoptic` without what it merges.
     """
 
     def __init__(
@@ -75,12 +81,26 @@ class RCNN(Detector):
         heads: Mapping[str, RoiHead],
         input: InputSpec = InputSpec(),
         categories: Categories,
+        semantic_categories: Categories | None = None,
         sampling: RoiSampling = RoiSampling(),
+        instance_weight: float = 1.0,
     ) -> None:
+        if semantic_head is not None and semantic_categories is None:
+            raise ValueError("a semantic head needs semantic_categories, the classes of pixels")
+        if panoptic is not None and (semantic_head is None or "mask" not in heads):
+            raise ValueError(
+                "panoptic segments need a semantic_head and a `mask` among the heads, or leave out `panoptic`"
+            )
         divisor = math.lcm(input.divisor, backbone.divisor, 1 if neck is None else neck.divisor)
-        super().__init__(input=replace(input, divisor=divisor), categories=categories)
+        super().__init__(
+            input=replace(input, divisor=divisor),
+            categories=categories,
+            semantic_categories=semantic_categories if semantic_head else None,
+        )
         self.backbone = backbone
         self.neck = neck
+        self.semantic_head = semantic_head
+        self.panoptic = panoptic
         self.proposal_generator = proposal_generator
         self.roi_trunk = roi_trunk
         if roi_trunk is not None:
@@ -93,6 +113,7 @@ class RCNN(Detector):
             )
         self.heads = nn.ModuleDict(heads)
         self.sampling = sampling
+        self.instance_weight = instance_weight
 
     def _heads_in_order(self) -> Iterable[RoiHead]:
         return cast(Iterable[RoiHead], self.heads.values())  # torch's types forget what a ModuleDict holds
@@ -108,7 +129,10 @@ class RCNN(Detector):
         proposals, losses = self.propose(features, batch.sizes, batch.targets, batch.proposals)
         samples = self._with_pooled(features, self.sample(proposals, batch.targets))
         for head in self._heads_in_order():
-            losses.update(head.losses(features, samples, batch.targets))
+            found = head.losses(features, samples, batch.targets)
+            losses.update({name: value * self.instance_weight for name, value in found.items()})
+        if self.semantic_head is not None:
+            losses.update(self.semantic_head.losses(features, batch.targets))
         return losses
 
     def propose(
@@ -170,7 +194,8 @@ class RCNN(Detector):
         return self.detect(batch.images, batch.sizes, batch.proposals)
 
     def detect(self, images: Tensor, sizes: Tensor, proposals: Proposals | None = None) -> dict[str, Tensor]:
-        """boxes (B, D, 4) in pixels of the padded images, scores, labels and valid (B, D), and the heads' outputs."""
+        """boxes (B, D, 4) in pixels of the padded images, scores, labels and valid (B, D), and the heads' outputs; with
+        a semantic head also semantic_logits (B, C, H, W)."""
         features = self.features(images, sizes)
         proposals, _ = self.propose(features, sizes, given=proposals)
         samples = RoiSamples(boxes=proposals.boxes, valid=proposals.valid)
@@ -187,6 +212,7 @@ class RCNN(Detector):
             "labels": samples.labels,
             "valid": samples.valid,
             **samples.outputs,
+            **({} if self.semantic_head is None else {"semantic_logits": self.semantic_head(features)}),
         }
 
     def detect_views(self, views: Sequence[View]) -> dict[str, Tensor]:
@@ -225,10 +251,14 @@ class RCNN(Detector):
             limit = raw["boxes"].new_tensor([output_size[1], output_size[0]] * 2)
             boxes = torch.minimum((raw["boxes"][image] * scale).clamp(min=0), limit)
             keep = raw["valid"][image] & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-            found = {name: value[image][keep] for name, value in raw.items() if name not in ("valid", "boxes")}
+            found = {name: value[image][keep] for name, value in raw.items() if name not in _NOT_SELECTED}
             found["boxes"] = boxes[keep]
-            fields = {"boxes": found["boxes"], "scores": found["scores"], "labels": found["labels"]}
+            fields: dict[str, Any] = {name: found[name] for name in ("boxes", "scores", "labels")}
             for head in self._heads_in_order():
                 fields.update(head.paste(found, output_size))
+            if "semantic_logits" in raw:
+                fields.update(semantic_fields(raw["semantic_logits"][image], size, output_size))
+            if self.panoptic is not None:
+                fields.update(self.panoptic(fields["scores"], fields["labels"], fields["masks"], fields["semantic"]))
             predictions.append(Prediction(output_size, **fields))
         return predictions

@@ -43,11 +43,12 @@ def construct(value: Any, annotation: Any, path: str, wiring: Mapping[str, Any])
     Raises:
         ConfigError: a component refuses its arguments, or nothing is there to be wired.
     """
+    wiring = {name: entry for name, entry in wiring.items() if entry is not None}
     if "categories" in wiring:
         wiring = {"num_classes": len(wiring["categories"]), **wiring}
         if wiring["categories"].keypoints:
             wiring = {"num_keypoints": len(wiring["categories"].keypoints), **wiring}
-    if wiring.get("semantic_categories") is not None:
+    if "semantic_categories" in wiring:
         wiring = {"num_semantic_classes": len(wiring["semantic_categories"]), **wiring}
     return _construct(value, annotation, path, wiring)
 
