@@ -3,10 +3,12 @@ from detkit.testing.plugin import PluginContract
 from detkit.testing.proposal_generator import ProposalGeneratorContract
 from detkit.testing.recipe import RecipeContract
 from detkit.testing.roi_head import RoiHeadContract
+from detkit.testing.semantic_head import SemanticHeadContract
 
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
 RPN = {"name": "rpn", "pre_nms_test": 50, "pre_nms_train": 50, "post_nms_test": 30, "post_nms_train": 30}
 BOX = {"name": "box", "channels": 32}
+SEMANTIC = {"name": "semantic-fpn", "channels": 32}
 
 
 class TestPlugin(PluginContract):
@@ -15,7 +17,14 @@ class TestPlugin(PluginContract):
 
 class TestProposalGenerators(ProposalGeneratorContract):
     distribution = "det-heads"
-    arguments = {"rpn": [{}, {"channels": 8, "aspect_ratios": [1.0], "pre_nms_test": 20, "smooth_l1_beta": 0.1}]}
+    arguments = {
+        "rpn": [
+            {},
+            {"channels": [8], "aspect_ratios": [1.0], "pre_nms_test": 20, "smooth_l1_beta": 0.1, "boundary": 0},
+            {"channels": [None, 8], "aspect_ratios": [[1.0, 2.0]] * 5, "box_loss": "giou"},
+            {"in_features": ["p4"], "sizes": [[32, 64, 128]], "box_loss": "ciou"},
+        ]
+    }
 
 
 class TestRoiHeads(RoiHeadContract):
@@ -26,16 +35,44 @@ class TestRoiHeads(RoiHeadContract):
     }
 
 
+class TestSemanticHeads(SemanticHeadContract):
+    distribution = "det-heads"
+    arguments = {
+        "semantic-fpn": [
+            {"channels": 32},
+            {"channels": 8, "norm": "", "stride": 8, "in_features": ["p3", "p5"], "weight": 0.5},
+        ]
+    }
+
+
 class TestDetectors(DetectorContract):
     distribution = "det-heads"
     arguments = {
+        "semantic": [
+            {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "semantic_head": SEMANTIC},
+            {"backbone": BACKBONE, "semantic_head": {**SEMANTIC, "in_features": ["res4", "res5"]}},
+        ],
+        "proposal-network": [
+            {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "proposal_generator": RPN},
+            {"backbone": {**BACKBONE, "out_features": ["res4"]}, "proposal_generator": {**RPN, "sizes": [[32, 64]]}},
+        ],
         "rcnn": [
+            {
+                "backbone": BACKBONE,
+                "neck": {"name": "fpn", "channels": 32},
+                "semantic_head": SEMANTIC,
+                "panoptic": {"stuff_area": 64, "score": 0.0},
+                "proposal_generator": RPN,
+                "heads": {"box": BOX, "mask": {"name": "mask", "channels": 16, "layers": 1}},
+            },
+        ]
+        + [
             {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "proposal_generator": RPN, "heads": heads}
             for heads in (
                 {"box": BOX},
                 {"box": {**BOX, "sampling_ratio": 2}, "mask": {"name": "mask", "channels": 16, "layers": 1}},
             )
-        ]
+        ],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ class Detector(nn.Module, ABC):
             return self.losses(batch)
         return self.predictions(batch)
 
-    def predictions(self, batch: Batch, *, score_threshold: float = 0.0) -> list[Prediction]:
+    def predictions(self, batch: Batch, *, score_threshold: float = -math.inf) -> list[Prediction]:
         """One Prediction for each image of a batch on the model's device, without those below the threshold: masks, the
         largest part of an answer, are pasted for the others alone."""
         sizes: list[tuple[int, int]] = [tuple(size) for size in batch.sizes.tolist()]
@@ -124,7 +125,9 @@ class Detector(nn.Module, ABC):
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(inside, x, 0.0).contiguous(memory_format=torch.channels_last)
 
-    def predict_views(self, image: Tensor, augmentation: Augmentation, *, score_threshold: float = 0.0) -> Prediction:
+    def predict_views(
+        self, image: Tensor, augmentation: Augmentation, *, score_threshold: float = -math.inf
+    ) -> Prediction:
         """The prediction for an original image (3, H, W) uint8 RGB on the model's device, from several views of it."""
         size = (image.shape[1], image.shape[2])
         raw = self.detect_views(augmentation.views(image, self.input, self.divisor))
@@ -170,11 +173,18 @@ class Detector(nn.Module, ABC):
     def class_rows(self) -> dict[str, int]:
         """Parameter name -> rows of its first dimension that belong to each class (class 0 first; rows beyond the last
         class belong to none). Fine-tuning on other classes re-uses the rows of classes with the same name."""
-        found: dict[str, int] = {}
-        for prefix, module in self.named_modules():
-            for name, rows in getattr(module, "rows_per_class", {}).items():
-                found[f"{prefix}.{name}" if prefix else name] = rows
-        return found
+        return self._rows("rows_per_class")
+
+    def semantic_class_rows(self) -> dict[str, int]:
+        """The same for `semantic_categories`."""
+        return self._rows("rows_per_semantic_class")
+
+    def _rows(self, attribute: str) -> dict[str, int]:
+        return {
+            f"{prefix}.{name}" if prefix else name: rows
+            for prefix, module in self.named_modules()
+            for name, rows in getattr(module, attribute, {}).items()
+        }
 
     def predict(self, source: Any, **options: Any) -> Any:
         """Predict for a path, a folder, an array (H, W, 3) uint8 RGB, a PIL image, or a list of them; see

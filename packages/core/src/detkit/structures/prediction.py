@@ -19,8 +19,11 @@ class Prediction:
         labels           (N,) int64, counted from 0 (`categories` of the model names them)
         masks            (N, H, W) bool
         keypoints        (N, K, 3) x, y, score
-        semantic_logits  (C, H, W), semantic (H, W) int64
-        panoptic         (H, W) int32 segment ids, with `segments`, a list of dicts
+        semantic         (H, W) int64 labels of pixels (`semantic_categories` of the model names them)
+        semantic_logits  (C, H, W) float
+        panoptic         (H, W) int32 ids of segments, 0 where there is none
+        segments         a list of dicts, what `panoptic` consists of: `id` from 1; `isthing`; `label`, of `categories`
+                         for a thing, of `semantic_categories` for stuff; `area` in pixels; `score` of a thing
 
     Projects add their own. `image_size` is (height, width); `path` is the file the image came from, where there is one.
     """

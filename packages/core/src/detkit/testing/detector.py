@@ -10,7 +10,8 @@ from torch import Tensor
 
 from detkit.detector import Detector
 from detkit.program import export_program
-from detkit.testing.inputs import CATEGORIES, HEIGHT, WIDTH, random_batch
+from detkit.structures.prediction import Prediction
+from detkit.testing.inputs import CATEGORIES, HEIGHT, SEMANTIC_CATEGORIES, WIDTH, random_batch
 from detkit.testing.modules import ModuleContract, assert_same
 
 
@@ -41,7 +42,8 @@ class DetectorContract(ModuleContract, contract=True):
 
     def test_predictions_are_well_formed(self, spec: Mapping[str, Any]) -> None:
         """`model(images)` gives one Prediction for each image: boxes within the image as it was given, scores from high
-        to low, labels of known classes, masks of the image's size. If it fails: see `Detector.postprocess`."""
+        to low, labels of known classes, masks and semantic maps of the image's size. If it fails: see
+        `Detector.postprocess`."""
         model = self.make(spec).eval()
         sizes = [(HEIGHT, WIDTH), (96, 64)]
         with torch.no_grad():
@@ -51,6 +53,7 @@ class DetectorContract(ModuleContract, contract=True):
             if "boxes" in prediction:
                 assert prediction.boxes.shape in ((len(prediction), 4), (len(prediction), 5))
                 assert (prediction.scores.diff() <= 0).all()
+            if "labels" in prediction:
                 assert ((prediction.labels >= 0) & (prediction.labels < len(CATEGORIES))).all()
             if "boxes" in prediction and prediction.boxes.shape[-1] == 4:
                 assert (prediction.boxes >= 0).all()
@@ -58,15 +61,32 @@ class DetectorContract(ModuleContract, contract=True):
             if "masks" in prediction:
                 assert prediction.masks.shape == (len(prediction), height, width)
                 assert prediction.masks.dtype == torch.bool
+            if "semantic" in prediction:
+                assert prediction.semantic_logits.shape == (len(SEMANTIC_CATEGORIES), height, width)
+                assert torch.equal(prediction.semantic, prediction.semantic_logits.argmax(dim=0))
+            if "panoptic" in prediction:
+                self._check_segments(prediction)
+
+    def _check_segments(self, prediction: Prediction) -> None:
+        panoptic, segments = prediction.panoptic, prediction.segments
+        assert panoptic.shape == prediction.image_size
+        assert panoptic.dtype == torch.int32
+        assert {segment["id"] for segment in segments} == set(panoptic.unique().tolist()) - {0}
+        for segment in segments:
+            assert segment["area"] == (panoptic == segment["id"]).sum()
+            assert 0 <= segment["label"] < len(CATEGORIES if segment["isthing"] else SEMANTIC_CATEGORIES)
+            assert ("score" in segment) == segment["isthing"]
 
     def test_class_rows_fit_the_parameters(self, spec: Mapping[str, Any]) -> None:
-        """`class_rows` names parameters with that many rows for each class, so that fine-tuning can re-use them. If it
-        fails: correct the head's `rows_per_class`."""
+        """`class_rows` and `semantic_class_rows` name parameters with that many rows for each class, so that
+        fine-tuning can re-use them. If it fails: correct the head's `rows_per_class` or `rows_per_semantic_class`."""
         model = self.make(spec)
         parameters = dict(model.named_parameters())
-        rows = model.class_rows()
-        assert rows
+        rows, pixels = model.class_rows(), model.semantic_class_rows()
+        assert rows or pixels or "labels" not in self.answer(model.eval(), 1)  # proposals are of no class
+        assert bool(pixels) == (model.semantic_categories is not None)
         assert all(len(parameters[name]) >= count * len(CATEGORIES) for name, count in rows.items())
+        assert all(len(parameters[name]) >= count * len(SEMANTIC_CATEGORIES) for name, count in pixels.items())
 
     def test_export_gives_the_same_answer(self, spec: Mapping[str, Any]) -> None:
         """`torch.export` of `detect` succeeds, and the program answers as the model does. If it fails: no Python branch
@@ -81,6 +101,8 @@ class DetectorContract(ModuleContract, contract=True):
 
 def _meant(raw: dict[str, Tensor]) -> dict[str, Tensor]:
     """The answer of `detect` with zeros where `valid` (B, D) is False: what is there means nothing."""
+    if "valid" not in raw:  # a model of pixels alone
+        return raw
     valid = raw["valid"]
     of_instances = {name: value for name, value in raw.items() if value.shape[:2] == valid.shape}
     return raw | {

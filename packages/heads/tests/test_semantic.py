@@ -1,0 +1,115 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from det_heads.rcnn import RCNN
+from det_heads.semantic import semantic_fields
+from det_heads.semantic_head import SemanticFPN
+from detkit.config import build
+from detkit.detector import Detector
+from detkit.structures.batch import UNLABELLED
+from detkit.structures.shape import Shape
+from detkit.testing.inputs import CATEGORIES, SEMANTIC_CATEGORIES, random_batch, random_features, random_targets
+
+PYRAMID = {f"p{level}": Shape(8, 2**level) for level in (2, 3, 4, 5, 6)}
+BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 16}
+PANOPTIC = {
+    "name": "rcnn",
+    "backbone": BACKBONE,
+    "neck": {"name": "fpn", "channels": 16},
+    "semantic_head": {"name": "semantic-fpn", "channels": 16},
+    "panoptic": {"stuff_area": 64},
+    "proposal_generator": {"name": "rpn", "pre_nms_test": 50, "post_nms_test": 20},
+    "heads": {"box": {"name": "box", "channels": 16}, "mask": {"name": "mask", "channels": 8, "layers": 1}},
+}
+
+
+def panoptic_model(**changes: object) -> RCNN:
+    torch.manual_seed(0)
+    wiring = {"categories": CATEGORIES, "semantic_categories": SEMANTIC_CATEGORIES}
+    model = build({**PANOPTIC, **changes}, Detector, **wiring)
+    assert isinstance(model, RCNN)
+    return model
+
+
+def test_the_loss_is_the_mean_over_the_labelled_pixels() -> None:
+    head = SemanticFPN(input_shapes=PYRAMID, num_semantic_classes=4, channels=8, weight=0.5)
+    features, targets = random_features(PYRAMID, 2), random_targets(2)
+    assert targets.semantic is not None
+    targets.semantic[0, 50:] = UNLABELLED
+    wanted = F.cross_entropy(head(features), targets.semantic, ignore_index=UNLABELLED) / 2
+    torch.testing.assert_close(head.losses(features, targets)["semantic"], wanted)
+
+
+def test_maps_come_to_the_common_stride() -> None:
+    head = SemanticFPN(input_shapes=PYRAMID, num_semantic_classes=4, channels=8)
+    features = random_features(PYRAMID, 1)
+    assert {tuple(level(features[name]).shape) for name, level in head.levels.items()} == {(1, 8, 32, 48)}
+    convolutions = [sum(isinstance(layer, torch.nn.Conv2d) for layer in level) for level in head.levels.values()]
+    assert convolutions == [1, 1, 2, 3]
+
+
+def test_a_map_finer_than_the_common_stride_is_refused() -> None:
+    with pytest.raises(ValueError, match="a map of stride 4 does not come to stride 8"):
+        SemanticFPN(input_shapes=PYRAMID, num_semantic_classes=4, stride=8)
+    with pytest.raises(ValueError, match=r"in_features \['res2'\] are not among the maps: p2, p3"):
+        SemanticFPN(input_shapes=PYRAMID, num_semantic_classes=4, in_features=["res2", "p3"])
+
+
+def test_without_maps_in_the_data_the_head_says_what_it_needs() -> None:
+    targets = random_targets(1)
+    targets.semantic = None
+    head = SemanticFPN(input_shapes=PYRAMID, num_semantic_classes=4, channels=8)
+    with pytest.raises(ValueError, match=r"needs 'semantic' \(height, width\)"):
+        head.losses(random_features(PYRAMID, 1), targets)
+
+
+def test_padding_is_cut_off_before_logits_are_interpolated() -> None:
+    logits = torch.full((2, 32, 64), 9.0)
+    logits[:, :24, :40] = torch.tensor([0.0, 1.0])[:, None, None]
+    fields = semantic_fields(logits, (24, 40), (48, 81))
+    assert fields["semantic_logits"].shape == (2, 48, 81)
+    assert (fields["semantic_logits"][0] == 0).all()
+    assert (fields["semantic"] == 1).all()
+
+
+def test_answers_are_in_pixels_of_the_original_image() -> None:
+    model = panoptic_model().eval()
+    prediction = model.predict(torch.randint(256, (3, 90, 130), dtype=torch.uint8).permute(1, 2, 0).numpy())
+    assert prediction.image_size == (90, 130)
+    assert prediction.semantic_logits.shape == (4, 90, 130)
+    assert prediction.panoptic.shape == prediction.semantic.shape == (90, 130)
+
+
+def test_the_instance_weight_is_that_of_the_heads_alone() -> None:
+    batch = random_batch(2)
+    plain, weighted = panoptic_model().losses(batch), panoptic_model(instance_weight=0.25).losses(batch)
+    changed = {name for name in plain if not torch.equal(plain[name], weighted[name])}
+    assert changed == {"box_class", "box_regression", "mask"}
+    torch.testing.assert_close(weighted["mask"], plain["mask"] / 4)
+
+
+def test_segments_need_what_they_are_merged_from() -> None:
+    with pytest.raises(ValueError, match="panoptic segments need a semantic_head and a `mask`"):
+        panoptic_model(heads={"box": {"name": "box", "channels": 16}})
+    with pytest.raises(ValueError, match="panoptic segments need a semantic_head and a `mask`"):
+        panoptic_model(semantic_head=None)
+
+
+def test_a_model_without_a_semantic_head_has_no_classes_of_pixels() -> None:
+    assert panoptic_model(semantic_head=None, panoptic=None).semantic_categories is None
+
+
+def test_the_losses_fall() -> None:
+    model = panoptic_model().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    batch = random_batch(2)
+    history = []
+    for _ in range(12):
+        losses = model.losses(batch)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        history.append({name: float(value.detach()) for name, value in losses.items()})
+    assert history[-1]["semantic"] < 0.8 * history[0]["semantic"]
+    assert history[-1]["mask"] < history[0]["mask"]
