@@ -26,7 +26,9 @@ class TestNecks(NeckContract):
     arguments = {
         "fpn": [
             {"channels": 16},
-            {"channels": 32, "norm": "gn", "extra_level": False},
+            {"channels": 32, "norm": "gn", "top": "", "fuse": "avg"},
+            {"channels": 16, "top": "res5"},
+            {"channels": 16, "top": "p4", "in_features": ["res3", "res4"]},
             {"channels": 16, "in_features": ["res3", "res4"]},
         ]
     }

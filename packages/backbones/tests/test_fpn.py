@@ -22,6 +22,41 @@ def test_coarse_maps_reach_fine_levels() -> None:
     assert not torch.equal(neck(features)["p2"], before)
 
 
+def test_two_convolutions_above_the_pyramid_start_from_the_map_that_is_named() -> None:
+    features = {name: torch.randn(1, s.channels, 128 // s.stride, 128 // s.stride) for name, s in SHAPES.items()}
+    for top, source in (("res5", features["res5"]), ("p5", None)):
+        neck = FPN(input_shapes=SHAPES, in_features=["res3", "res4", "res5"], channels=16, top=top)
+        outputs = neck(features)
+        assert {name: shape.stride for name, shape in neck.output_shapes.items()} == {
+            "p3": 8,
+            "p4": 16,
+            "p5": 32,
+            "p6": 64,
+            "p7": 128,
+        }
+        sixth = neck.top["p6"](outputs["p5"] if source is None else source)
+        assert torch.equal(outputs["p6"], sixth)
+        assert torch.equal(outputs["p7"], neck.top["p7"](sixth.relu()))
+    assert {name for name in neck.state_dict() if "top" in name} == {
+        f"top.{level}.{leaf}" for level in ("p6", "p7") for leaf in ("weight", "bias")
+    }
+
+
+def test_the_mean_of_lateral_and_coarser_map_is_carried_down() -> None:
+    neck = FPN(input_shapes=SHAPES, channels=16, fuse="avg", top="")
+    features = {name: torch.randn(1, s.channels, 128 // s.stride, 128 // s.stride) for name, s in SHAPES.items()}
+    merged = None
+    for level in ("p5", "p4", "p3", "p2"):
+        lateral = neck.lateral[level](features[f"res{level[1]}"])
+        merged = lateral if merged is None else (lateral + merged.repeat_interleave(2, 2).repeat_interleave(2, 3)) / 2
+        torch.testing.assert_close(neck(features)[level], neck.output[level](merged))
+
+
+def test_convolutions_above_the_pyramid_need_the_coarsest_map() -> None:
+    with pytest.raises(ValueError, match=r"top is 'res4'; choose 'pool', '' or a map of stride 32: res5 or p5"):
+        FPN(input_shapes=SHAPES, top="res4")
+
+
 def test_strides_that_do_not_double_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"strides that double .* got \[4, 16\]"):
         FPN(input_shapes={"a": Shape(8, 4), "b": Shape(8, 16)})

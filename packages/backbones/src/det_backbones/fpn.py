@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +23,13 @@ class FPN(Neck):
         in_features: the maps to use; all by default.
         channels: of every output.
         norm: of the laterals and outputs; "" gives them a bias instead.
-        extra_level: whether the coarsest map, subsampled by 2, is one more output (p6, for the RPN).
+        fuse: how a lateral and what comes from above become one map, "sum" or "avg".
+        top: what is above the pyramid. "pool": the coarsest map subsampled by 2 (p6, for the RPN). The name of a map
+            of the coarsest stride, the backbone's or the pyramid's: two convolutions of stride 2 on it (p6 and p7, of
+            res5 in RetinaNet, of p5 in FCOS). "": nothing.
+
+    Raises:
+        ValueError: a map is wanted that there is not, strides do not double, or `top` is of another stride.
     """
 
     def __init__(
@@ -32,7 +39,8 @@ class FPN(Neck):
         in_features: Sequence[str] | None = None,
         channels: int = 256,
         norm: Norm = "",
-        extra_level: bool = True,
+        fuse: Literal["sum", "avg"] = "sum",
+        top: str = "pool",
     ) -> None:
         super().__init__()
         self.in_features = tuple(in_features or input_shapes)
@@ -43,19 +51,32 @@ class FPN(Neck):
         if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
             raise ValueError(f"FPN needs strides that double from each map to the next; got {strides}")
         self.levels = tuple(f"p{int(math.log2(stride))}" for stride in strides)
+        self.fuse = fuse
         self.lateral = nn.ModuleDict()
         self.output = nn.ModuleDict()
         for level, name in zip(self.levels, self.in_features, strict=True):
             self.lateral[level] = Conv(input_shapes[name].channels, channels, 1, norm=norm)
             self.output[level] = Conv(channels, channels, 3, norm=norm)
+        self._shapes = {level: Shape(channels, stride) for level, stride in zip(self.levels, strides, strict=True)}
+        self._divisor = strides[-1]
+        self.top_input = top
+        count = {"": 0, "pool": 1}.get(top, 2)
+        self.top_levels = tuple(f"p{int(math.log2(strides[-1])) + number}" for number in range(1, count + 1))
+        if count == 2:
+            source = {**input_shapes, **self._shapes}.get(top)
+            if source is None or source.stride != strides[-1]:
+                raise ValueError(
+                    f"top is {top!r}; choose 'pool', '' or a map of stride {strides[-1]}: "
+                    f"{self.in_features[-1]} or {self.levels[-1]}"
+                )
+            widths = (source.channels, channels, channels)
+            convs = [Conv(a, b, 3, stride=2) for a, b in pairwise(widths)]
+            self.top = nn.ModuleDict(zip(self.top_levels, convs, strict=True))
+        for number, level in enumerate(self.top_levels, 1):
+            self._shapes[level] = Shape(channels, strides[-1] * 2**number)
         for module in self.modules():
             if isinstance(module, Conv):
                 init_linear(module)
-        self._shapes = {level: Shape(channels, stride) for level, stride in zip(self.levels, strides, strict=True)}
-        self.extra = f"p{int(math.log2(strides[-1])) + 1}" if extra_level else None
-        if self.extra:
-            self._shapes[self.extra] = Shape(channels, 2 * strides[-1])
-        self._divisor = strides[-1]
 
     @property
     def output_shapes(self) -> Mapping[str, Shape]:
@@ -72,9 +93,15 @@ class FPN(Neck):
             merged = self.lateral[level](features[name])
             if above is not None:
                 merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                if self.fuse == "avg":
+                    merged = merged / 2
             outputs[level] = self.output[level](merged)
             above = merged
         outputs = {level: outputs[level] for level in self.levels}
-        if self.extra:
-            outputs[self.extra] = F.max_pool2d(outputs[self.levels[-1]], kernel_size=1, stride=2)
+        if self.top_input == "pool":
+            outputs[self.top_levels[0]] = F.max_pool2d(outputs[self.levels[-1]], kernel_size=1, stride=2)
+        elif self.top_input:
+            sixth, seventh = self.top_levels
+            outputs[sixth] = self.top[sixth]({**features, **outputs}[self.top_input])
+            outputs[seventh] = self.top[seventh](F.relu(outputs[sixth]))
         return outputs

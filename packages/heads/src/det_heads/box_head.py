@@ -43,7 +43,8 @@ class BoxHead(RoiHead):
         in_features: the maps to pool from, finest first.
         num_classes: without background.
         pool_size, sampling_ratio, aligned: of ROIAlign.
-        layers, channels: of the fully connected trunk.
+        layers, channels: of the fully connected trunk. On the regions of a detector's `roi_trunk` it starts from their
+            mean over the grid; the "C4" models have no layers.
         box_weights: of the (dx, dy, dw, dh) parametrisation.
         smooth_l1_beta: where the box loss turns from quadratic to linear; 0 is L1.
         class_weight, box_weight: of the losses.
@@ -76,7 +77,8 @@ class BoxHead(RoiHead):
         super().__init__()
         self.num_classes = num_classes
         self.pool = RoiPooler(input_shapes, in_features, size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned)
-        widths = [self.pool.channels * pool_size**2] + [channels] * layers
+        cells = 1 if self.pool.shared else pool_size**2
+        widths = [self.pool.channels * cells] + [channels] * layers
         linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
         for linear in linears:
             init_linear(linear)
@@ -89,7 +91,8 @@ class BoxHead(RoiHead):
 
     def _predict(self, features: Mapping[str, Tensor], samples: RoiSamples) -> tuple[Tensor, Tensor]:
         """Logits (B, N, classes + 1) and deltas (B, N, classes, 4) of the samples' boxes."""
-        x = self.pool.regions(features, samples).flatten(1)
+        x = self.pool.regions(features, samples)
+        x = x.mean(dim=(2, 3)) if self.pool.shared else x.flatten(1)
         for layer in self.trunk:
             x = F.relu(layer(x))
         logits, deltas = self.predictor(x)

@@ -24,9 +24,9 @@ from detkit.structures.shape import Shape
 class MaskPredictor(nn.Module):
     """Upsampling by 2 and one logit map for each class."""
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
         self.logits = nn.Conv2d(channels, num_classes, 1)
         init_relu_conv(self.upsample)
         init_normal(self.logits, std=0.001)
@@ -44,7 +44,8 @@ class MaskHead(RoiHead):
         in_features: the maps to pool from, finest first.
         num_classes: without background.
         pool_size, sampling_ratio, aligned: of ROIAlign; masks have twice the pool's size.
-        layers, channels, norm: of the convolutions.
+        layers, norm: of the convolutions.
+        channels: of the convolutions and of the upsampling.
         weight: of the loss.
         threshold: pixels from this probability on belong to the mask.
     """
@@ -72,7 +73,7 @@ class MaskHead(RoiHead):
         for conv in convs:
             init_relu_conv(conv)
         self.trunk = nn.Sequential(*convs)
-        self.predictor = MaskPredictor(widths[-1], num_classes)
+        self.predictor = MaskPredictor(widths[-1], channels, num_classes)
         self.weight, self.threshold = weight, threshold
 
     def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:

@@ -30,12 +30,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def random_features(shapes: Mapping[str, Shape], batch: int, *, gradient: bool = False) -> dict[str, Tensor]:
-    """Feature maps (batch, channels, HEIGHT / stride, WIDTH / stride)."""
+    """Feature maps (batch, channels, HEIGHT / stride, WIDTH / stride), sizes rounded up."""
     source = generator()
     return {
-        name: torch.randn(_MOST, shape.channels, HEIGHT // shape.stride, WIDTH // shape.stride, generator=source)[
-            :batch
-        ].requires_grad_(gradient)
+        name: torch.randn(
+            _MOST, shape.channels, -(-HEIGHT // shape.stride), -(-WIDTH // shape.stride), generator=source
+        )[:batch].requires_grad_(gradient)
         for name, shape in shapes.items()
     }
 
