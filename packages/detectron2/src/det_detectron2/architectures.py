@@ -33,6 +33,7 @@ class Architecture:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "GeneralizedRCNN": Architecture(rcnn.model_tree, rcnn.NAMES, rcnn.DERIVED),
     "PanopticFPN": Architecture(panoptic.model_tree, panoptic.NAMES, panoptic.DERIVED),
+    "ProposalNetwork": Architecture(rcnn.proposal_network_tree, rcnn.NAMES, rcnn.DERIVED),
     "SemanticSegmentor": Architecture(semantic.model_tree, semantic.NAMES),
 }
 """MODEL.META_ARCHITECTURE -> its mapping."""

@@ -13,7 +13,6 @@ DERIVED = rcnn.DERIVED
 
 def model_tree(config: Detectron2Config) -> dict[str, Any]:
     """The `model` section of a detkit config."""
-    config.expect("MODEL.LOAD_PROPOSALS", False)
     config.unused("MODEL.RETINANET")
     return {
         "name": "rcnn",

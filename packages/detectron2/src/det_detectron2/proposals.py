@@ -7,7 +7,8 @@ from typing import Any
 from det_detectron2.config import Detectron2Config
 
 NAMES = (
-    (r"proposal_generator\.rpn_head\.conv\.(weight|bias)", r"proposal_generator.conv.\1"),
+    (r"proposal_generator\.rpn_head\.conv\.(weight|bias)", r"proposal_generator.trunk.0.\1"),
+    (r"proposal_generator\.rpn_head\.conv\.conv(\d+)\.(weight|bias)", r"proposal_generator.trunk.\1.\2"),
     (r"proposal_generator\.rpn_head\.objectness_logits\.(weight|bias)", r"proposal_generator.objectness.\1"),
     (r"proposal_generator\.rpn_head\.anchor_deltas\.(weight|bias)", r"proposal_generator.deltas.\1"),
 )
@@ -16,35 +17,35 @@ DERIVED = (r"proposal_generator\.anchor_generator\.cell_anchors\.\d+",)
 
 def proposal_generator(config: Detectron2Config) -> dict[str, Any] | None:
     """The proposal generator; None where proposals come with the images."""
+    name = config.expect("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "PrecomputedProposals")
+    config.expect("MODEL.LOAD_PROPOSALS", name == "PrecomputedProposals")
+    if name == "PrecomputedProposals":
+        config.unused("MODEL.RPN", "MODEL.ANCHOR_GENERATOR", "MODEL.PROPOSAL_GENERATOR.MIN_SIZE")
+        return None
     return _rpn(config)
 
 
 def _rpn(config: Detectron2Config) -> dict[str, Any]:
-    config.expect("MODEL.PROPOSAL_GENERATOR.NAME", "RPN")
     config.expect("MODEL.RPN.HEAD_NAME", "StandardRPNHead")
-    config.expect("MODEL.RPN.BOUNDARY_THRESH", -1)
     config.expect("MODEL.RPN.IOU_LABELS", [0, -1, 1])
-    config.expect("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1")
-    config.expect("MODEL.RPN.CONV_DIMS", [-1])
     config.expect("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator")
     config.unused("MODEL.ANCHOR_GENERATOR.ANGLES")
     features = config.take("MODEL.RPN.IN_FEATURES")
     sizes = config.take("MODEL.ANCHOR_GENERATOR.SIZES")
     ratios = config.take("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS")
-    if any(level != ratios[0] for level in ratios):
-        raise ValueError(
-            f"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS differ between levels: {ratios}; this has no counterpart"
-        )
+    boundary = config.take("MODEL.RPN.BOUNDARY_THRESH")
     background_iou, foreground_iou = config.take("MODEL.RPN.IOU_THRESHOLDS")
     weight = config.take("MODEL.RPN.LOSS_WEIGHT")
     return {
         "name": "rpn",
         "in_features": features,
         "sizes": sizes * len(features) if len(sizes) == 1 else sizes,
-        "aspect_ratios": ratios[0],
+        "aspect_ratios": ratios[0] if len(ratios) == 1 else ratios,
         "offset": config.take("MODEL.ANCHOR_GENERATOR.OFFSET"),
+        "channels": [None if width == -1 else width for width in config.take("MODEL.RPN.CONV_DIMS")],
         "foreground_iou": foreground_iou,
         "background_iou": background_iou,
+        "boundary": boundary if boundary >= 0 else None,
         "batch_size_per_image": config.take("MODEL.RPN.BATCH_SIZE_PER_IMAGE"),
         "foreground_fraction": config.take("MODEL.RPN.POSITIVE_FRACTION"),
         "pre_nms_train": config.take("MODEL.RPN.PRE_NMS_TOPK_TRAIN"),
@@ -54,6 +55,7 @@ def _rpn(config: Detectron2Config) -> dict[str, Any]:
         "nms_iou": config.take("MODEL.RPN.NMS_THRESH"),
         "min_size": config.take("MODEL.PROPOSAL_GENERATOR.MIN_SIZE"),
         "box_weights": config.take("MODEL.RPN.BBOX_REG_WEIGHTS"),
+        "box_loss": config.expect("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "giou", "diou", "ciou"),
         "smooth_l1_beta": config.take("MODEL.RPN.SMOOTH_L1_BETA"),
         "objectness_weight": weight,
         "box_weight": weight * config.take("MODEL.RPN.BBOX_REG_LOSS_WEIGHT"),

@@ -31,6 +31,12 @@ def detkit_components() -> list[Component]:
             target="det_heads.semantic_head:SemanticFPN",
             summary="Classes of pixels from all levels of a pyramid",
         ),
+        Component(
+            kind="detector",
+            name="proposal-network",
+            target="det_heads.proposal_network:ProposalNetwork",
+            summary="Proposals alone: boxes of objects of any class",
+        ),
         Component(kind="proposal_generator", name="rpn", target="det_heads.rpn:RPN", summary="Region proposal network"),
         Component(
             kind="roi_head", name="box", target="det_heads.box_head:BoxHead", summary="Classes and boxes of regions"

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from det_heads.anchors import cell_anchors, grid_anchors
-from det_heads.losses import smooth_l1
+from det_heads.losses import BoxLoss, box_loss
 from detkit.interfaces import ProposalGenerator
 from detkit.layers import Conv, init_normal
-from detkit.ops.boxes import clip_boxes, decode_boxes, encode_boxes
+from detkit.ops.boxes import clip_boxes, decode_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.nms import batched_nms
 from detkit.ops.sampling import sample_balanced
@@ -24,17 +24,19 @@ SAMPLING_STREAM = 1  # tells this use of an image's seed from others
 
 
 class RPN(ProposalGenerator):
-    """Scores anchors and moves them; a convolution shared by all levels, non-maximum suppression within each.
+    """Scores anchors and moves them; convolutions shared by all levels, non-maximum suppression within each.
 
     Args:
         input_shapes: of the neck's maps.
         in_features: the maps to use; all by default.
         sizes: anchor sides in pixels (square roots of the areas), one list for each level.
-        aspect_ratios: height / width.
+        aspect_ratios: height / width; one list for all levels, or one list for each.
         offset: of the first anchor's centre, in strides.
-        channels: of the hidden convolution; that of the input by default.
+        channels: of the hidden 3 x 3 convolutions, one after the other; null keeps those of its input.
         foreground_iou, background_iou: anchors from the first on are foreground, below the second background, between
             them ignored; each object's best anchors are foreground anyway.
+        boundary: anchors that reach out of the image by more than this many pixels are not trained on; null trains on
+            all.
         batch_size_per_image: anchors of each image that are sampled for the losses.
         foreground_fraction: at most this share of them is foreground.
         pre_nms_train, pre_nms_test: best-scored anchors of each level that are kept before suppression.
@@ -42,7 +44,8 @@ class RPN(ProposalGenerator):
         nms_iou: overlap above which the lower score goes.
         min_size: shorter proposals are dropped, in pixels.
         box_weights: of the (dx, dy, dw, dh) parametrisation.
-        smooth_l1_beta: where the box loss turns from quadratic to linear; 0 is L1.
+        box_loss: "smooth_l1" compares deltas; "giou", "diou" and "ciou" compare boxes.
+        smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear; 0 is L1.
         objectness_weight, box_weight: of the losses.
     """
 
@@ -52,11 +55,12 @@ class RPN(ProposalGenerator):
         input_shapes: Mapping[str, Shape],
         in_features: Sequence[str] | None = None,
         sizes: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,), (512,)),
-        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        aspect_ratios: Sequence[float] | Sequence[Sequence[float]] = (0.5, 1.0, 2.0),
         offset: float = 0.0,
-        channels: int | None = None,
+        channels: Sequence[int | None] = (None,),
         foreground_iou: float = 0.7,
         background_iou: float = 0.3,
+        boundary: float | None = None,
         batch_size_per_image: int = 256,
         foreground_fraction: float = 0.5,
         pre_nms_train: int = 2000,
@@ -66,39 +70,46 @@ class RPN(ProposalGenerator):
         nms_iou: float = 0.7,
         min_size: float = 0.0,
         box_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        box_loss: BoxLoss = "smooth_l1",
         smooth_l1_beta: float = 0.0,
         objectness_weight: float = 1.0,
         box_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.in_features = tuple(in_features or input_shapes)
-        if len(sizes) != len(self.in_features):
+        ratios = _per_level(aspect_ratios, len(self.in_features))
+        for what, levels in (("sizes", sizes), ("aspect_ratios", ratios)):
+            if len(levels) != len(self.in_features):
+                raise ValueError(
+                    f"{what} has {len(levels)} levels but there are {len(self.in_features)} feature maps "
+                    f"({', '.join(self.in_features)}); give one list of {what} for each map"
+                )
+        counts = {len(of_size) * len(of_ratio) for of_size, of_ratio in zip(sizes, ratios, strict=True)}
+        if len(counts) > 1:
             raise ValueError(
-                f"sizes has {len(sizes)} levels but there are {len(self.in_features)} feature maps "
-                f"({', '.join(self.in_features)}); give one list of sizes for each map"
-            )
-        if len({len(level) for level in sizes}) > 1:
-            raise ValueError(
-                f"every level needs as many sizes, since the head is shared; got {[list(s) for s in sizes]}"
+                f"every level needs as many anchors, since the head is shared; got {[list(s) for s in sizes]} sizes "
+                f"and {[list(r) for r in ratios]} aspect ratios"
             )
         self.strides = [input_shapes[name].stride for name in self.in_features]
         self.offset = offset
-        self.foreground_iou, self.background_iou = foreground_iou, background_iou
+        self.foreground_iou, self.background_iou, self.boundary = foreground_iou, background_iou, boundary
         self.batch_size_per_image, self.foreground_fraction = batch_size_per_image, foreground_fraction
         self.pre_nms = {True: pre_nms_train, False: pre_nms_test}
         self.post_nms = {True: post_nms_train, False: post_nms_test}
         self.nms_iou, self.min_size = nms_iou, min_size
-        self.box_weights, self.smooth_l1_beta = tuple(box_weights), smooth_l1_beta
+        self.box_weights, self.box_loss, self.smooth_l1_beta = tuple(box_weights), box_loss, smooth_l1_beta
         self.objectness_weight, self.box_weight = objectness_weight, box_weight
-        for level, level_sizes in enumerate(sizes):
-            self.register_buffer(f"cell_anchors{level}", cell_anchors(level_sizes, aspect_ratios), persistent=False)
-        anchors = len(sizes[0]) * len(aspect_ratios)
+        for level, (of_size, of_ratio) in enumerate(zip(sizes, ratios, strict=True)):
+            self.register_buffer(f"cell_anchors{level}", cell_anchors(of_size, of_ratio), persistent=False)
         width = input_shapes[self.in_features[0]].channels
-        channels = channels or width
-        self.conv = Conv(width, channels, 3, relu=True)
-        self.objectness = nn.Conv2d(channels, anchors, 1)
-        self.deltas = nn.Conv2d(channels, 4 * anchors, 1)
-        for layer in (self.conv, self.objectness, self.deltas):
+        convs = []
+        for outputs in channels:
+            convs.append(Conv(width, outputs or width, 3, relu=True))
+            width = convs[-1].out_channels
+        self.trunk = nn.Sequential(*convs)
+        self.objectness = nn.Conv2d(width, counts.pop(), 1)
+        self.deltas = nn.Conv2d(width, 4 * self.objectness.out_channels, 1)
+        for layer in (*convs, self.objectness, self.deltas):
             init_normal(layer, std=0.01)
 
     def forward(
@@ -108,7 +119,7 @@ class RPN(ProposalGenerator):
         targets."""
         logits, deltas, anchors = [], [], []
         for level, name in enumerate(self.in_features):
-            hidden = self.conv(features[name])
+            hidden = self.trunk(features[name])
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(hidden), -1, 4).float())
             cell = getattr(self, f"cell_anchors{level}")
@@ -116,13 +127,15 @@ class RPN(ProposalGenerator):
         losses = (
             {}
             if targets is None
-            else self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), targets)
+            else self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), image_sizes, targets)
         )
         with torch.no_grad():
             proposals = self._propose(logits, deltas, anchors, image_sizes)
         return proposals, losses
 
-    def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def _losses(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, image_sizes: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
         labels, matched = match_boxes(
             targets.boxes,
             targets.valid,
@@ -131,6 +144,8 @@ class RPN(ProposalGenerator):
             high=self.foreground_iou,
             keep_best=True,
         )
+        if self.boundary is not None:
+            labels = torch.where(_inside(anchors, image_sizes, self.boundary), labels, -1)
         index, chosen, foreground = sample_balanced(
             labels,
             targets.seeds,
@@ -142,15 +157,21 @@ class RPN(ProposalGenerator):
         objectness = F.binary_cross_entropy_with_logits(
             logits.gather(1, index), (labels > 0).to(logits.dtype), reduction="none"
         )
-        index, is_foreground = index[:, :foreground], (chosen & (labels > 0))[:, :foreground, None]
+        index, is_foreground = index[:, :foreground], (chosen & (labels > 0))[:, :foreground]
         box_of = matched.gather(1, index)[..., None].expand(-1, -1, 4)
-        wanted = encode_boxes(anchors[index], targets.boxes.gather(1, box_of), self.box_weights)
-        wanted = torch.where(is_foreground, wanted, 0.0)  # where there is no object the encoding is not finite
-        error = smooth_l1(deltas.gather(1, index[..., None].expand(-1, -1, 4)), wanted, self.smooth_l1_beta)
+        regression = box_loss(
+            deltas.gather(1, index[..., None].expand(-1, -1, 4)),
+            anchors[index],
+            targets.boxes.gather(1, box_of),
+            is_foreground,
+            kind=self.box_loss,
+            weights=self.box_weights,
+            beta=self.smooth_l1_beta,
+        )
         count = self.batch_size_per_image * len(logits)
         return {
             "rpn_objectness": torch.where(chosen, objectness, 0.0).sum() * (self.objectness_weight / count),
-            "rpn_box": torch.where(is_foreground, error, 0.0).sum() * (self.box_weight / count),
+            "rpn_box": regression.sum() * (self.box_weight / count),
         }
 
     def _propose(
@@ -175,3 +196,18 @@ class RPN(ProposalGenerator):
             scores=best.values,
             valid=keep.gather(1, best.indices),
         )
+
+
+def _per_level(aspect_ratios: Sequence[float] | Sequence[Sequence[float]], levels: int) -> Sequence[Sequence[float]]:
+    """The aspect ratios of each level, whichever way they were given."""
+    own = [entry for entry in aspect_ratios if isinstance(entry, Sequence)]
+    shared = [entry for entry in aspect_ratios if not isinstance(entry, Sequence)]
+    if own and shared:
+        raise ValueError(f"aspect_ratios mixes numbers and lists: {list(aspect_ratios)}; give one list, or one per map")
+    return own or [shared] * levels
+
+
+def _inside(anchors: Tensor, image_sizes: Tensor, margin: float) -> Tensor:
+    """(B, N) bool: which anchors (N, 4) reach out of images of sizes (B, 2) by no more than `margin` pixels."""
+    limit = image_sizes.flip(1)[:, None].to(anchors.dtype) + margin
+    return (anchors[:, :2] >= -margin).all(dim=-1) & (anchors[:, 2:] < limit).all(dim=-1)

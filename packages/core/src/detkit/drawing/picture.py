@@ -24,7 +24,7 @@ def draw(
     prediction: Prediction,
     categories: Categories,
     *,
-    score_threshold: float = 0.0,
+    score_threshold: float = -math.inf,
     mask_opacity: float = 0.45,
     font: str | Path | None = None,
     enlarge: bool = True,

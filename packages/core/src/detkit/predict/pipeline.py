@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,7 @@ def predict(
     model: Detector,
     source: Any,
     *,
-    score_threshold: float = 0.0,
+    score_threshold: float = -math.inf,
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
     tta: Augmentation | bool = False,
@@ -76,7 +77,7 @@ def stream(
     model: Detector,
     source: Any,
     *,
-    score_threshold: float = 0.0,
+    score_threshold: float = -math.inf,
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
     tta: Augmentation | bool = False,
