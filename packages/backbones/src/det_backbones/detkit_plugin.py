@@ -8,7 +8,18 @@ from detkit.plugins import Component, hookimpl
 @hookimpl
 def detkit_components() -> list[Component]:
     return [
-        Component(kind="backbone", name="resnet", target="det_backbones.resnet:ResNet", summary="ResNet-18 to 152"),
+        Component(
+            kind="backbone",
+            name="resnet",
+            target="det_backbones.resnet:ResNet",
+            summary="ResNet-18 to 152, ResNeXt, dilated or deformable",
+        ),
+        Component(
+            kind="roi_trunk",
+            name="resnet-res5",
+            target="det_backbones.resnet:ResNetRes5",
+            summary="The last stage of a ResNet on pooled regions (C4 models)",
+        ),
         *(
             Component(
                 kind="weights",

@@ -71,7 +71,7 @@ class FPN(Neck):
                 )
             widths = (source.channels, channels, channels)
             convs = [Conv(a, b, 3, stride=2) for a, b in pairwise(widths)]
-            self.top = nn.ModuleDict(zip(self.top_levels, convs, strict=True))
+            self.top = nn.ModuleDict(dict(zip(self.top_levels, convs, strict=True)))
         for number, level in enumerate(self.top_levels, 1):
             self._shapes[level] = Shape(channels, strides[-1] * 2**number)
         for module in self.modules():

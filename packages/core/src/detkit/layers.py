@@ -90,7 +90,7 @@ class Conv(nn.Conv2d):
         if isinstance(self.norm, FrozenBatchNorm):
             scale, shift = self.norm.affine()
             weight = self.weight * scale[:, None, None, None]
-            x = F.conv2d(x, weight, shift.to(x.dtype), self.stride, self.padding, self.dilation, self.groups)
+            x = self._conv_forward(x, weight, shift.to(x.dtype))
         else:
             x = super().forward(x)
             if self.norm is not None:

@@ -8,8 +8,13 @@ from det_detectron2.config import Detectron2Config
 
 NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn"}
 
+# How the levels above the pyramid are made, for each of Detectron2's builders of a ResNet with FPN
+TOP_LEVELS = {"build_resnet_fpn_backbone": "pool", "build_retinanet_resnet_fpn_backbone": "res5"}
+
 NAMES = (
-    (r"backbone\.bottom_up\.(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),
+    (r"backbone\.(?:bottom_up\.)?(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),
+    (r"backbone\.(?:bottom_up\.)?(res[2-5]\.\d+\.conv2)_offset\.(.+)", r"backbone.\1.offset.\2"),
+    (r"roi_heads\.res5\.(\d+\.(?:conv[123]|shortcut))\.(.+)", r"roi_trunk.res5.\1.\2"),
     (r"backbone\.fpn_lateral(\d)\.(.+)", r"neck.lateral.p\1.\2"),
     (r"backbone\.fpn_output(\d)\.(.+)", r"neck.output.p\1.\2"),
 )
@@ -17,36 +22,66 @@ NAMES = (
 
 def backbone_and_neck(config: Detectron2Config) -> dict[str, Any]:
     """`backbone`, and `neck` where there is one."""
-    config.expect("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone")
-    return {"backbone": _resnet(config), "neck": _fpn(config)}
+    name = config.expect("MODEL.BACKBONE.NAME", "build_resnet_backbone", *TOP_LEVELS)
+    if name not in TOP_LEVELS:
+        config.unused("MODEL.FPN")
+        return {"backbone": _resnet(config), "neck": None}
+    return {"backbone": _resnet(config), "neck": _fpn(config, TOP_LEVELS[name])}
 
 
 def _resnet(config: Detectron2Config) -> dict[str, Any]:
-    depth = config.expect("MODEL.RESNETS.DEPTH", 18, 34, 50, 101, 152)
-    config.expect("MODEL.RESNETS.NUM_GROUPS", 1)
-    config.expect("MODEL.RESNETS.WIDTH_PER_GROUP", 64)
-    config.expect("MODEL.RESNETS.STEM_OUT_CHANNELS", 64)
-    config.expect("MODEL.RESNETS.RES2_OUT_CHANNELS", 256 if depth >= 50 else 64)
-    config.expect("MODEL.RESNETS.RES5_DILATION", 1)
-    config.expect("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False] * 4)
-    config.unused("MODEL.RESNETS.DEFORM_MODULATED", "MODEL.RESNETS.DEFORM_NUM_GROUPS")
+    deform = config.take("MODEL.RESNETS.DEFORM_ON_PER_STAGE")
+    if not any(deform):
+        config.unused("MODEL.RESNETS.DEFORM_MODULATED", "MODEL.RESNETS.DEFORM_NUM_GROUPS")
     return {
         "name": "resnet",
-        "depth": depth,
-        "norm": NORMS.get(config.expect("MODEL.RESNETS.NORM", *NORMS), ""),
+        "depth": config.expect("MODEL.RESNETS.DEPTH", 18, 34, 50, 101, 152),
+        **_blocks(config),
+        "stem_channels": config.take("MODEL.RESNETS.STEM_OUT_CHANNELS"),
         "freeze_at": config.take("MODEL.BACKBONE.FREEZE_AT"),
-        "stride_in_1x1": config.take("MODEL.RESNETS.STRIDE_IN_1X1"),
+        "res5_dilation": config.take("MODEL.RESNETS.RES5_DILATION"),
+        **_deformable(config, deform),
         "out_features": config.take("MODEL.RESNETS.OUT_FEATURES"),
     }
 
 
-def _fpn(config: Detectron2Config) -> dict[str, Any]:
-    config.expect("MODEL.FPN.FUSE_TYPE", "sum")
+def _blocks(config: Detectron2Config) -> dict[str, Any]:
+    """What all residual blocks share."""
+    arguments = {
+        "norm": NORMS.get(config.expect("MODEL.RESNETS.NORM", *NORMS), ""),
+        "stride_in_1x1": config.take("MODEL.RESNETS.STRIDE_IN_1X1"),
+    }
+    outputs = config.take("MODEL.RESNETS.RES2_OUT_CHANNELS")
+    groups, width = config.take("MODEL.RESNETS.NUM_GROUPS"), config.take("MODEL.RESNETS.WIDTH_PER_GROUP")
+    if config.take("MODEL.RESNETS.DEPTH") < 50:  # where Detectron2 wants one group, and its width says nothing
+        return {**arguments, "width": outputs, "groups": groups}
+    return {**arguments, "width": outputs // 4, "groups": groups, "width_per_group": width}
+
+
+def _deformable(config: Detectron2Config, stages: list[bool]) -> dict[str, Any]:
+    if not any(stages):
+        return {}
+    return {
+        "deform": [f"res{number}" for number, wanted in enumerate(stages, 2) if wanted],
+        "deform_groups": config.take("MODEL.RESNETS.DEFORM_NUM_GROUPS"),
+        "modulated": config.take("MODEL.RESNETS.DEFORM_MODULATED"),
+    }
+
+
+def res5(config: Detectron2Config) -> dict[str, Any]:
+    """The last stage of the ResNet as the trunk of heads on regions, where it is always of bottlenecks."""
+    config.expect("MODEL.RESNETS.DEPTH", 50, 101, 152)
+    return {"name": "resnet-res5", "depth": config.take("MODEL.RESNETS.DEPTH"), **_blocks(config)}
+
+
+def _fpn(config: Detectron2Config, top: str) -> dict[str, Any]:
     return {
         "name": "fpn",
         "in_features": config.take("MODEL.FPN.IN_FEATURES"),
         "channels": config.take("MODEL.FPN.OUT_CHANNELS"),
         "norm": NORMS.get(config.expect("MODEL.FPN.NORM", *NORMS), ""),
+        "fuse": config.expect("MODEL.FPN.FUSE_TYPE", "sum", "avg"),
+        "top": top,
     }
 
 

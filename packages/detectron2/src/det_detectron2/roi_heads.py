@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from det_detectron2.backbones import NORMS
+from det_detectron2.backbones import NORMS, res5
 from det_detectron2.config import Detectron2Config
 
 NAMES = (
@@ -21,12 +21,31 @@ def roi_heads(config: Detectron2Config) -> dict[str, Any]:
     """`heads` and the `sampling` of their training."""
     config.expect("MODEL.KEYPOINT_ON", False)
     config.unused("MODEL.ROI_KEYPOINT_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD")
-    heads = {"box": _box_head(config)}
+    features = config.take("MODEL.ROI_HEADS.IN_FEATURES")
+    if config.expect("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "Res5ROIHeads") == "Res5ROIHeads":
+        return {**_res5_heads(config, features), "sampling": _sampling(config)}
+    heads = {"box": {**_box_head(config), **_pooling(config, "MODEL.ROI_BOX_HEAD", features)}}
+    if config.take("MODEL.MASK_ON"):
+        heads["mask"] = {**_mask_head(config), **_pooling(config, "MODEL.ROI_MASK_HEAD", features)}
+    else:
+        config.unused("MODEL.ROI_MASK_HEAD")
+    return {"heads": heads, "sampling": _sampling(config)}
+
+
+def _res5_heads(config: Detectron2Config, features: list[str]) -> dict[str, Any]:
+    """The "C4" models: regions pooled once, then the last stage of the ResNet, which all heads share."""
+    pooling = _pooling(config, "MODEL.ROI_BOX_HEAD", features)
+    pooling["size"] = pooling.pop("pool_size")
+    head = "MODEL.ROI_BOX_HEAD"
+    config.unused(*(f"{head}.{key}" for key in ("NAME", "NUM_FC", "FC_DIM", "NUM_CONV", "CONV_DIM", "NORM")))
+    config.unused(f"{head}.TRAIN_ON_PRED_BOXES", "MODEL.ROI_MASK_HEAD.POOLER_TYPE")
+    config.unused("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO")
+    heads = {"box": {"name": "box", "layers": 0, **_box_predictor(config)}}
     if config.take("MODEL.MASK_ON"):
         heads["mask"] = _mask_head(config)
     else:
         config.unused("MODEL.ROI_MASK_HEAD")
-    return {"heads": heads, "sampling": _sampling(config)}
+    return {"roi_pooling": pooling, "roi_trunk": res5(config), "heads": heads}
 
 
 def _pooling(config: Detectron2Config, head: str, features: list[str]) -> dict[str, Any]:
@@ -41,22 +60,29 @@ def _pooling(config: Detectron2Config, head: str, features: list[str]) -> dict[s
 
 def _box_head(config: Detectron2Config) -> dict[str, Any]:
     head = "MODEL.ROI_BOX_HEAD"
-    config.expect("MODEL.ROI_HEADS.NAME", "StandardROIHeads")
     config.expect(f"{head}.NAME", "FastRCNNConvFCHead")
     config.expect(f"{head}.NUM_CONV", 0)
     config.expect(f"{head}.NORM", "")
-    config.expect(f"{head}.CLS_AGNOSTIC_BBOX_REG", False)
-    config.expect(f"{head}.BBOX_REG_LOSS_TYPE", "smooth_l1")
     config.expect(f"{head}.TRAIN_ON_PRED_BOXES", False)
-    config.expect(f"{head}.USE_SIGMOID_CE", False)
-    config.expect(f"{head}.USE_FED_LOSS", False)
-    config.unused(f"{head}.CONV_DIM", f"{head}.FED_LOSS_FREQ_WEIGHT_POWER", f"{head}.FED_LOSS_NUM_CLASSES")
+    config.unused(f"{head}.CONV_DIM")
     return {
         "name": "box",
-        **_pooling(config, head, config.take("MODEL.ROI_HEADS.IN_FEATURES")),
-        "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
         "layers": config.take(f"{head}.NUM_FC"),
         "channels": config.take(f"{head}.FC_DIM"),
+        **_box_predictor(config),
+    }
+
+
+def _box_predictor(config: Detectron2Config) -> dict[str, Any]:
+    """What FastRCNNOutputLayers reads: how boxes are predicted, trained and selected."""
+    head = "MODEL.ROI_BOX_HEAD"
+    config.expect(f"{head}.CLS_AGNOSTIC_BBOX_REG", False)
+    config.expect(f"{head}.BBOX_REG_LOSS_TYPE", "smooth_l1")
+    config.expect(f"{head}.USE_SIGMOID_CE", False)
+    config.expect(f"{head}.USE_FED_LOSS", False)
+    config.unused(f"{head}.FED_LOSS_FREQ_WEIGHT_POWER", f"{head}.FED_LOSS_NUM_CLASSES")
+    return {
+        "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
         "box_weights": config.take(f"{head}.BBOX_REG_WEIGHTS"),
         "smooth_l1_beta": config.take(f"{head}.SMOOTH_L1_BETA"),
         "box_weight": config.take(f"{head}.BBOX_REG_LOSS_WEIGHT"),
@@ -72,7 +98,6 @@ def _mask_head(config: Detectron2Config) -> dict[str, Any]:
     config.expect(f"{head}.CLS_AGNOSTIC_MASK", False)
     return {
         "name": "mask",
-        **_pooling(config, head, config.take("MODEL.ROI_HEADS.IN_FEATURES")),
         "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
         "layers": config.take(f"{head}.NUM_CONV"),
         "channels": config.take(f"{head}.CONV_DIM"),
