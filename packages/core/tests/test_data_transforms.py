@@ -17,6 +17,7 @@ from detkit.data.transforms.flip import Flip
 from detkit.data.transforms.resize import ResizeShortestEdge
 from detkit.data.transforms.torchvision import Torchvision
 from detkit.interfaces import Transform
+from detkit.structures.instance_keypoints import InstanceKeypoints
 from detkit.structures.polygons import Polygons
 from detkit.structures.sample import Sample
 
@@ -35,7 +36,7 @@ def make_sample(boxes: list[list[int]], seed: int = 0) -> Sample:
         masks[position, y1:y2, x1:x2] = position % 2
         rings.append([] if position % 2 else [[x1, y1, x2, y1, x2, y2, x1, y2]])
     corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    points = ((corners[:, :2] + corners[:, 2:]) / 2)[:, None]
+    points = torch.cat(((corners[:, :2] + corners[:, 2:]) / 2, torch.full((count, 1), 2.0)), dim=1)[:, None]
     target = {
         "boxes": tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=size),
         "labels": torch.arange(count),
@@ -43,7 +44,7 @@ def make_sample(boxes: list[list[int]], seed: int = 0) -> Sample:
         "polygons": Polygons.from_rings(rings, size),
         "masks": tv_tensors.Mask(masks),
         "has_mask": torch.ones(count, dtype=torch.bool),
-        "keypoints": tv_tensors.KeyPoints(points, canvas_size=size),
+        "keypoints": InstanceKeypoints(points, flipped=(0,), canvas_size=size),
     }
     return Sample(tv_tensors.Image(image), target, {"image_id": 7})
 
@@ -128,7 +129,7 @@ def test_mirroring_twice_changes_nothing(sample: Sample) -> None:
 def test_key_points_stay_in_the_middle_of_their_box(sample: Sample) -> None:
     moved = ResizeShortestEdge([96], 200)(Flip(1.0, 1.0)(sample)).target
     boxes = moved["boxes"].as_subclass(Tensor)
-    assert torch.allclose(moved["keypoints"][:, 0].as_subclass(Tensor), (boxes[:, :2] + boxes[:, 2:]) / 2)
+    assert torch.allclose(moved["keypoints"][:, 0, :2].as_subclass(Tensor), (boxes[:, :2] + boxes[:, 2:]) / 2)
 
 
 def test_resizes_the_shortest_edge_unless_the_longest_would_be_too_long() -> None:

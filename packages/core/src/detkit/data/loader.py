@@ -12,12 +12,15 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F
 
 from detkit.data.order import BatchOrder, seeds_of, wide_images
-from detkit.data.targets import collate, cut_to_canvas, without_crowds
+from detkit.data.targets import best_proposals, collate, cut_to_canvas, without_crowds
 from detkit.data.transforms.moving import moved
 from detkit.interfaces import Dataset, Transform
 from detkit.structures.batch import Batch
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.sample import Sample
+
+TRAINING_PROPOSALS, EVALUATION_PROPOSALS = 2000, 1000
+"""At most this many proposals of an image are used, the best, where a dataset has them (as in Detectron2)."""
 
 _SECONDS_TO_SAVE = 20
 
@@ -130,7 +133,7 @@ class _Training:
             torch.random.default_generator.manual_seed(seed)
             for transform in self.transforms:
                 sample = transform(sample)
-        return cut_to_canvas(sample)
+        return best_proposals(cut_to_canvas(sample), TRAINING_PROPOSALS)
 
 
 class _Resizing:
@@ -141,7 +144,8 @@ class _Resizing:
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         size = self.input.resized(*sample.image.shape[-2:])
-        return cut_to_canvas(moved(without_crowds(sample), F.resize, list(size), antialias=True))
+        sample = cut_to_canvas(moved(without_crowds(sample), F.resize, list(size), antialias=True))
+        return best_proposals(sample, EVALUATION_PROPOSALS)
 
 
 class _Preparation(torch.utils.data.Dataset[Any]):

@@ -11,9 +11,11 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 
 from detkit.structures.batch import Batch
+from detkit.structures.instance_keypoints import InstanceKeypoints
 from detkit.structures.polygons import Polygons
 from detkit.structures.sample import Sample
 
+OF_THE_IMAGE = ("proposals", "proposal_scores", "semantic")  # entries of a target without a row for each instance
 SMALLEST_SIDE = 1e-5  # pixels; a box that is thinner is empty, as in Detectron2
 
 
@@ -23,7 +25,9 @@ def select(sample: Sample, keep: Tensor) -> Sample:
         return sample
     target: dict[str, Any] = {}
     for key, value in sample.target.items():
-        if isinstance(value, Polygons):
+        if key in OF_THE_IMAGE:
+            target[key] = value
+        elif isinstance(value, Polygons | InstanceKeypoints):
             target[key] = value.select(keep)
         else:
             target[key] = (
@@ -44,7 +48,8 @@ def without_crowds(sample: Sample) -> Sample:
 def cut_to_canvas(sample: Sample) -> Sample:
     """Cut boxes and outlines at the image's border and leave out instances with nothing inside.
 
-    The box of an instance whose outline or mask is cut becomes the tight box of what is left of it.
+    The box of an instance whose outline or mask is cut becomes the tight box of what is left of it. Keypoints outside
+    are no longer labelled. Proposals are cut too, and left out where they are empty.
     """
     target = dict(sample.target)
     height, width = sample.image.shape[-2:]
@@ -65,9 +70,23 @@ def cut_to_canvas(sample: Sample) -> Sample:
     if "masks" in target and "has_mask" in target:
         rows = (at_border & target["has_mask"]).nonzero()[:, 0]
         inside[rows] = _boxes_of_masks(target["masks"][rows])
+    if "keypoints" in target:
+        target["keypoints"] = target["keypoints"].cut((height, width))
+    if "proposals" in target:
+        proposals = target["proposals"].cut((height, width))
+        left = (proposals[:, 2:] > proposals[:, :2]).all(dim=1).as_subclass(Tensor)
+        target["proposals"], target["proposal_scores"] = proposals[left], target["proposal_scores"][left]
     target["boxes"] = tv_tensors.BoundingBoxes(inside, format="XYXY", canvas_size=(height, width))
     keep = ((inside[:, 2:] - inside[:, :2]) > SMALLEST_SIDE).all(dim=1)
     return select(replace(sample, target=target), keep)
+
+
+def best_proposals(sample: Sample, count: int) -> Sample:
+    """The sample with no more than its `count` best proposals, if it has any."""
+    if "proposals" not in sample.target:
+        return sample
+    best = {name: sample.target[name][:count] for name in ("proposals", "proposal_scores")}
+    return replace(sample, target={**sample.target, **best})
 
 
 def _equal(first: Tensor, second: Tensor) -> Tensor:

@@ -13,13 +13,17 @@ class Sample:
     """An image with its annotations.
 
     image: tv_tensors.Image (3, H, W) uint8 RGB.
-    target: a dict that torchvision.transforms.v2 understands, every entry with one row for each of N instances:
+    target: a dict that torchvision.transforms.v2 understands, the first entries with one row for each of N
+    instances:
         boxes     tv_tensors.BoundingBoxes (N, 4) XYXY, canvas size that of the image
         labels    (N,) int64 contiguous labels
         crowd     (N,) bool; crowds are left out of training and ignored in evaluation
         polygons  detkit.structures.polygons.Polygons, where instances have outlines; rasterised as late as possible
-        masks     tv_tensors.Mask (N, H, W) uint8, where masks are given as bitmaps (rows of instances with polygons are
-        0) keypoints tv_tensors.KeyPoints (N, K, 2) with visibility (N, K), where there are keypoints
+        masks     tv_tensors.Mask (N, H, W) uint8, where masks are given as bitmaps (0 for instances with polygons)
+        keypoints detkit.structures.instance_keypoints.InstanceKeypoints (N, K, 3), where there are keypoints
+        proposals detkit.structures.proposal_boxes.ProposalBoxes (P, 4), best first, where they were computed
+        beforehand, with proposal_scores (P,) float32 logits
+        semantic  detkit.structures.semantic_map.SemanticMap (H, W) uint8 labels of pixels, 255 where there is none
     info: image_id (the dataset's own), path, original_size (height, width) of the file; stays on the host.
     """
 

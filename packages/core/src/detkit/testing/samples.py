@@ -5,19 +5,24 @@ from __future__ import annotations
 import torch
 from torchvision import tv_tensors
 
+from detkit.structures.instance_keypoints import InstanceKeypoints
 from detkit.structures.polygons import Polygons
+from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
+from detkit.structures.semantic_map import SemanticMap
 from detkit.testing.inputs import HEIGHT, WIDTH, generator, random_boxes
 
 
 def random_sample(count: int = 4) -> Sample:
-    """Noise with `count` instances: every other one has an outline, the rest bitmaps; each has one key point."""
+    """Noise with `count` instances: every other one has an outline, the rest bitmaps; each has two keypoints. The
+    pixels are of four classes in columns."""
     size = (HEIGHT, WIDTH)
     boxes = random_boxes(1, count)[0].round()
     rings, masks = [], torch.zeros(count, *size, dtype=torch.uint8)
     for position, (x1, y1, x2, y2) in enumerate(boxes.int().tolist()):
         masks[position, y1:y2, x1:x2] = position % 2
         rings.append([] if position % 2 else [[x1, y1, x2, y1, x2, y2, x1, y2]])
+    keypoints = torch.cat((boxes.reshape(-1, 2, 2), torch.full((count, 2, 1), 2.0)), dim=2)  # two corners
     target = {
         "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size),
         "labels": torch.arange(count) % 3,
@@ -25,7 +30,10 @@ def random_sample(count: int = 4) -> Sample:
         "polygons": Polygons.from_rings(rings, size),
         "masks": tv_tensors.Mask(masks),
         "has_mask": torch.ones(count, dtype=torch.bool),
-        "keypoints": tv_tensors.KeyPoints(boxes[:, None, :2], canvas_size=size),
+        "keypoints": InstanceKeypoints(keypoints, flipped=(1, 0), canvas_size=size),
+        "proposals": ProposalBoxes(random_boxes(1, 6, seed=5)[0], canvas_size=size),
+        "proposal_scores": torch.linspace(3, -3, 6),
+        "semantic": SemanticMap(torch.arange(WIDTH).expand(size) // 50),
     }
     image = torch.randint(256, (3, *size), dtype=torch.uint8, generator=generator(3))
     return Sample(tv_tensors.Image(image), target, {"image_id": 7, "path": "7.jpg", "original_size": size})

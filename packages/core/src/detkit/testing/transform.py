@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from detkit.config import build
 from detkit.data.targets import cut_to_canvas, rasterized
 from detkit.interfaces import Transform
+from detkit.structures.batch import UNLABELLED
 from detkit.structures.sample import Sample
 from detkit.testing.base import KindContract
 from detkit.testing.samples import random_sample
@@ -73,11 +74,15 @@ class TransformContract(KindContract, contract=True):
 
     def _check_rows(self, sample: Sample) -> None:
         target, size = sample.target, tuple(sample.image.shape[-2:])
-        assert target.keys() >= {"boxes", "labels", "crowd", "polygons", "masks", "has_mask"}
+        assert target.keys() >= {"boxes", "labels", "crowd", "polygons", "masks", "has_mask", "semantic"}
         count = len(target["labels"])
         assert len(target["boxes"]) == len(target["crowd"]) == len(target["masks"]) == count
         assert target["polygons"].num_instances == count
-        assert tuple(target["masks"].shape[-2:]) == size
+        assert tuple(target["masks"].shape[-2:]) == tuple(target["semantic"].shape) == size
+        assert set(target["semantic"].unique().tolist()) <= {0, 1, 2, 3, UNLABELLED}
+        assert target["keypoints"].shape == (count, 2, 3)
+        assert target["proposals"].shape == (6, 4)
+        assert target["proposal_scores"].shape == (6,)
         assert torch.isfinite(target["boxes"]).all()
         finished = rasterized(cut_to_canvas(sample))
         assert finished["masks"].shape[1:] == size

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
-from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from detkit.data.transforms.moving import moved
@@ -31,18 +27,7 @@ class Flip(Transform):
     def __call__(self, sample: Sample) -> Sample:
         across, down = torch.rand(2).tolist()
         if across < self.horizontal:
-            sample = _centred(moved(sample, F.horizontal_flip), 0)
+            sample = moved(sample, F.horizontal_flip)
         if down < self.vertical:
-            sample = _centred(moved(sample, F.vertical_flip), 1)
+            sample = moved(sample, F.vertical_flip)
         return sample
-
-
-def _centred(sample: Sample, axis: int) -> Sample:
-    """torchvision mirrors key points as pixel indices (x -> width - 1 - x); places in the plane go to width - x."""
-    target = dict(sample.target)
-    for key, value in target.items():
-        if isinstance(value, tv_tensors.KeyPoints):
-            points = value.as_subclass(Tensor).clone()
-            points[..., axis] += 1
-            target[key] = tv_tensors.wrap(points, like=value)
-    return replace(sample, target=target)

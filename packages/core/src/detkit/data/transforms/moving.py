@@ -13,7 +13,7 @@ from detkit.structures.sample import Sample
 
 def moved(sample: Sample, functional: Callable[..., Any], *args: Any, **kwargs: Any) -> Sample:
     """`functional` of torchvision.transforms.v2 applied to the image and to every tv_tensor of the target (boxes,
-    polygons, masks, key points); the rest of the sample stays."""
+    polygons, masks, keypoints, proposals); the rest of the sample stays."""
     image = functional(sample.image, *args, **kwargs)
     return replace(sample, image=image, target=moved_target(sample.target, functional, *args, **kwargs))
 
