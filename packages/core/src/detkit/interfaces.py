@@ -44,7 +44,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps (B, channels, H / stride, W / stride), named as in `output_shapes`."""
+        """Maps (B, channels, H / stride, W / stride), rounded up, named as in `output_shapes`."""
 
 
 class Neck(nn.Module, ABC):
@@ -192,6 +192,10 @@ class Dataset(ABC):
     def ground_truth(self) -> Any:
         """What this dataset's evaluators compare with (a COCO-style dict for COCO-style data), with the dataset's
         ids."""
+
+    def semantic_map(self, image_id: Any) -> Tensor:
+        """The labels (H, W) uint8 of an image's pixels, for evaluators; of datasets with `semantic_categories`."""
+        raise ValueError(f"{type(self).__name__} has no classes of pixels")
 
     @classmethod
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:

@@ -21,15 +21,35 @@ class RoiPooling:
     """How regions are pooled for a trunk that all heads share.
 
     Args:
+        input_shapes: of the feature maps.
         in_features: the maps to pool from, finest first.
         size: of the output grid.
         sampling_ratio, aligned: of ROIAlign, see `detkit.ops.roi_align`.
     """
 
+    input_shapes: Mapping[str, Shape]
     in_features: Sequence[str] = ("res4",)
     size: int = 14
     sampling_ratio: int = 0
     aligned: bool = True
+
+    def __post_init__(self) -> None:
+        self.pooler()  # which says what is wrong
+
+    @property
+    def output_shapes(self) -> Mapping[str, Shape]:
+        """What the trunk sees: `region`, of the finest map's stride."""
+        return {"region": self.input_shapes[self.in_features[0]]}
+
+    def pooler(self) -> RoiPooler:
+        """What pools so."""
+        return RoiPooler(
+            self.input_shapes,
+            self.in_features,
+            size=self.size,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+        )
 
 
 class RoiPooler:

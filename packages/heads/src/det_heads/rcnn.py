@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from det_heads.panoptic import PanopticMerging
-from det_heads.pooler import RoiPooler, RoiPooling, image_index
+from det_heads.pooler import RoiPooling, image_index
 from det_heads.semantic import semantic_fields
 from detkit.detector import Detector
 from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk, SemanticHead
@@ -54,8 +54,8 @@ class RCNN(Detector):
         semantic_head: labels every pixel, besides (Panoptic FPN).
         panoptic: how instances, which need a `mask` head, and pixels are merged into segments; without it they are not.
         proposal_generator: without one, proposals come with the images (Fast R-CNN).
-        roi_trunk: layers on pooled regions that all heads share ("C4" models); without one each head pools for itself.
         roi_pooling: how regions are pooled for the trunk.
+        roi_trunk: layers on pooled regions that all heads share ("C4" models); without one each head pools for itself.
         heads: by role, in the order in which they run. The first classifies and refines (`box`); the others, such as
             `mask`, describe what it found.
         input: how images are prepared.
@@ -65,7 +65,8 @@ class RCNN(Detector):
         instance_weight: of the losses of `heads`, relative to those of proposals and pixels.
 
     Raises:
-        ValueError: a semantic head without its classes, or `panoptic` without what it merges.
+        ValueError: a semantic head without its classes, `panoptic` without what it merges, or only one of
+            `roi_pooling` and `roi_trunk`.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class RCNN(Detector):
         semantic_head: SemanticHead | None = None,
         panoptic: PanopticMerging | None = None,
         proposal_generator: ProposalGenerator | None = None,
-        roi_pooling: RoiPooling = RoiPooling(),
+        roi_pooling: RoiPooling | None = None,
         roi_trunk: RoiTrunk | None = None,
         heads: Mapping[str, RoiHead],
         input: InputSpec = InputSpec(),
@@ -91,6 +92,8 @@ class RCNN(Detector):
             raise ValueError(
                 "panoptic segments need a semantic_head and a `mask` among the heads, or leave out `panoptic`"
             )
+        if (roi_trunk is None) != (roi_pooling is None):
+            raise ValueError("a roi_trunk and roi_pooling, which says what it sees, go together; give both or neither")
         divisor = math.lcm(input.divisor, backbone.divisor, 1 if neck is None else neck.divisor)
         super().__init__(
             input=replace(input, divisor=divisor),
@@ -103,14 +106,7 @@ class RCNN(Detector):
         self.panoptic = panoptic
         self.proposal_generator = proposal_generator
         self.roi_trunk = roi_trunk
-        if roi_trunk is not None:
-            self.pool = RoiPooler(
-                (neck or backbone).output_shapes,
-                roi_pooling.in_features,
-                size=roi_pooling.size,
-                sampling_ratio=roi_pooling.sampling_ratio,
-                aligned=roi_pooling.aligned,
-            )
+        self.pool = None if roi_pooling is None else roi_pooling.pooler()
         self.heads = nn.ModuleDict(heads)
         self.sampling = sampling
         self.instance_weight = instance_weight
@@ -160,7 +156,7 @@ class RCNN(Detector):
         return found
 
     def _with_pooled(self, features: Mapping[str, Tensor], samples: RoiSamples) -> RoiSamples:
-        if self.roi_trunk is None:
+        if self.roi_trunk is None or self.pool is None:
             return samples
         regions = self.pool(features, samples.boxes.flatten(0, 1), image_index(samples.boxes))
         return replace(samples, pooled=self.roi_trunk(regions))
