@@ -99,7 +99,7 @@ def _from_yaml(path: Path) -> dict[str, Split]:
         arguments = {key: value for key, value in entry.items() if key != "name"}
         hints = get_type_hints(registry().load("dataset", reader).__init__)
         for key, value in arguments.items():
-            if hints.get(key) is Path:
+            if hints.get(key) in (Path, Path | None):
                 if not isinstance(value, str):
                     raise ValueError(f"{path}: {name}.{key} is {value!r}; a path is needed")
                 arguments[key] = path.parent / Path(value).expanduser()

@@ -205,7 +205,16 @@ def _open(data: str | None) -> tuple[Dataset, Dataset | None]:
             f"{data}: the splits have different classes; train has {', '.join(training.categories.names)}; "
             f"val has {', '.join(validation.categories.names)}"
         )
+    if validation.semantic_categories != training.semantic_categories:
+        raise ValueError(
+            f"{data}: the splits have different classes of pixels; train has {_names(training)}; "
+            f"val has {_names(validation)}"
+        )
     return training, validation
+
+
+def _names(dataset: Dataset) -> str:
+    return ", ".join(dataset.semantic_categories.names) if dataset.semantic_categories else "none"
 
 
 def _set_up_torch(options: Train) -> None:

@@ -13,6 +13,8 @@ from torchvision import tv_tensors
 
 from detkit.interfaces import Dataset
 from detkit.plugins import registry
+from detkit.structures.batch import UNLABELLED
+from detkit.structures.semantic_map import SemanticMap
 from detkit.testing.base import ContractBase
 from detkit.testing.transform import assert_equal
 
@@ -70,6 +72,20 @@ class DatasetContract(ContractBase, contract=True):
                 assert target["polygons"].num_instances == len(labels)
             if "masks" in target:
                 assert tuple(target["masks"].shape) == (len(labels), height, width)
+
+    def test_pixels_have_labels_of_known_classes(self, dataset: Dataset) -> None:
+        """Where a dataset has `semantic_categories`, every sample has a `semantic` map, and `semantic_map` gives the
+        same to evaluators; elsewhere none has."""
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            assert ("semantic" in sample.target) == (dataset.semantic_categories is not None)
+            if dataset.semantic_categories is not None:
+                labels = sample.target["semantic"]
+                assert isinstance(labels, SemanticMap)
+                assert tuple(labels.shape) == dataset.size(index)
+                plain = labels.as_subclass(Tensor)
+                assert ((plain < len(dataset.semantic_categories)) | (plain == UNLABELLED)).all()
+                assert torch.equal(dataset.semantic_map(sample.info["image_id"]), plain)
 
     def test_images_are_known_by_unique_ids(self, dataset: Dataset) -> None:
         """`info` has the dataset's own image_id, by which results are told apart, and the path, which errors name."""

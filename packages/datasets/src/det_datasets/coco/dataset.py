@@ -17,6 +17,7 @@ from torchvision import tv_tensors
 from det_datasets.coco import layout
 from det_datasets.coco.columns import build_columns
 from det_datasets.coco.ground_truth import complete_annotation
+from det_datasets.coco.pixels import PixelLabels
 from det_datasets.coco.schema import read_bytes, read_coco
 from detkit.data.image import read_image
 from detkit.interfaces import Dataset
@@ -37,14 +38,15 @@ class CocoDataset(Dataset):
     Args:
         images: folder that the file names are relative to.
         annotations: the JSON file.
+        semantic: folder with the labels of all images' pixels, for semantic and panoptic models; see `PixelLabels`.
 
     Raises:
-        ValueError: the file is missing or not COCO, lists no images or categories, or its ids or numbers make no sense.
+        ValueError: a file is missing or not COCO, lists no images or categories, or its ids or numbers make no sense.
     """
 
     layout: ClassVar[str] = layout.LAYOUT
 
-    def __init__(self, images: Path, annotations: Path) -> None:
+    def __init__(self, images: Path, annotations: Path, semantic: Path | None = None) -> None:
         self.folder = Path(images)
         self.annotation_file = Path(annotations)
         file = read_coco(self.annotation_file)
@@ -52,6 +54,8 @@ class CocoDataset(Dataset):
             raise ValueError(f"{self.annotation_file} lists no images; there is nothing to read")
         if not file.categories:
             raise ValueError(f"{self.annotation_file} defines no categories; at least one is needed")
+        self._pixels = None if semantic is None else PixelLabels(Path(semantic))
+        self.semantic_categories = None if self._pixels is None else self._pixels.categories
         self.problems: Counter[str] = Counter()
         try:
             self.categories = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
@@ -85,8 +89,17 @@ class CocoDataset(Dataset):
 
     def path(self, index: int) -> Path:
         """The file of an image."""
+        return self.folder / self._name(index)
+
+    def _name(self, index: int) -> str:
         start, end = _span(self._columns.name_ends, index)
-        return self.folder / self._columns.names[start:end].numpy().tobytes().decode()
+        return self._columns.names[start:end].numpy().tobytes().decode()
+
+    def semantic_map(self, image_id: int) -> Tensor:
+        if self._pixels is None:
+            return super().semantic_map(image_id)
+        index = int(torch.searchsorted(self._columns.image_ids, image_id))
+        return self._pixels.read(self._name(index), self.size(index)).as_subclass(Tensor)
 
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
@@ -95,7 +108,10 @@ class CocoDataset(Dataset):
         size, path = self.size(index), self.path(index)
         image = tv_tensors.Image(read_image(path, size))
         info = {"image_id": int(self._columns.image_ids[index]), "path": str(path), "original_size": size}
-        return Sample(image=image, target=self.target(index), info=info)
+        target = self.target(index)
+        if self._pixels is not None:
+            target["semantic"] = self._pixels.read(self._name(index), size)
+        return Sample(image=image, target=target, info=info)
 
     def target(self, index: int) -> dict[str, Any]:
         """The annotations of one image, as in `Sample.target`, without reading the image.

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from det_datasets.coco.pixels import names_file
+
 LAYOUT = (
     "train/annotations.json (as `detkit data make` writes it) or train/_annotations.coco.json (Roboflow) with the "
     "images in train/images/ or in train/, or annotations/instances_train2017.json (COCO) with train2017/ or "
-    "images/train2017/; val and test alike"
+    "images/train2017/; val and test alike. Labels of pixels, if any: train/semantic/ with train/semantic.json, or "
+    "panoptic_stuff_train2017/ with panoptic_stuff_train2017.json"
 )
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _OFFICIAL = re.compile(r"instances_(train|val|test)(\d*)\.json")
@@ -23,7 +26,11 @@ def find_splits(folder: Path) -> Mapping[str, Mapping[str, Any]] | None:
         for file in (folder / name / "annotations.json", folder / name / "_annotations.coco.json"):
             if file.is_file() and split not in found:
                 images = folder / name / "images"
-                found[split] = {"images": images if images.is_dir() else folder / name, "annotations": file}
+                found[split] = {
+                    "images": images if images.is_dir() else folder / name,
+                    "annotations": file,
+                    **_semantic(folder / name / "semantic"),
+                }
     if found:
         return found
     for file in sorted((folder / "annotations").glob("instances_*.json")):
@@ -31,5 +38,11 @@ def find_splits(folder: Path) -> Mapping[str, Mapping[str, Any]] | None:
             name = match[1] + match[2]
             places = (folder / name, folder / "images" / name)
             images = next((place for place in places if place.is_dir()), places[0])
-            found[match[1]] = {"images": images, "annotations": file}  # the newest year is the last
+            pixels = _semantic(folder / f"panoptic_stuff_{name}")
+            found[match[1]] = {"images": images, "annotations": file, **pixels}  # the newest year is the last
     return found or None
+
+
+def _semantic(folder: Path) -> dict[str, Path]:
+    """The argument for labels of pixels, if they are there with the names of their classes."""
+    return {"semantic": folder} if folder.is_dir() and names_file(folder).is_file() else {}

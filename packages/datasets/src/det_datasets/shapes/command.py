@@ -16,8 +16,11 @@ def main(argv: list[str]) -> int:
     @click.option("--val-images", default=None, type=int, help="Validation pictures; a fifth of --images by default.")
     @click.option("--size", default=192, show_default=True, help="Mean side length in pixels.")
     @click.option("--seed", default=0, show_default=True)
+    @click.option("--semantic", is_flag=True, help="Label pixels too, for semantic and panoptic models.")
     @click.option("--overwrite", is_flag=True, help="Replace a dataset that is there already.")
-    def command(out: str, images: int, val_images: int | None, size: int, seed: int, overwrite: bool) -> None:
+    def command(
+        out: str, images: int, val_images: int | None, size: int, seed: int, semantic: bool, overwrite: bool
+    ) -> None:
         """Write a practice dataset of coloured shapes: JPEG files and COCO annotations in train/ and val/."""
         from pathlib import Path
 
@@ -31,6 +34,7 @@ def main(argv: list[str]) -> int:
                 val_images=max(1, images // 5) if val_images is None else val_images,
                 size=size,
                 seed=seed,
+                semantic=semantic,
                 overwrite=overwrite,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

@@ -10,10 +10,13 @@ import msgspec
 import numpy as np
 from hotcoco import mask as rle
 from numpy.typing import NDArray
+from PIL import Image
 
+from det_datasets.coco.pixels import names_file
+from det_datasets.shapes.ground import NAMES, Ground, lay_ground
 from det_datasets.shapes.outlines import CATEGORY_IDS
 from det_datasets.shapes.paint import paint
-from det_datasets.shapes.scene import Item, compose, parts
+from det_datasets.shapes.scene import Item, Scene, compose, parts
 
 JPEG_QUALITY = 90
 
@@ -27,6 +30,7 @@ def make_shapes(
     seed: int = 0,
     background_share: float = 0.05,
     crowd_share: float = 0.08,
+    semantic: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -45,6 +49,8 @@ def make_shapes(
         seed: of everything random.
         background_share: of pictures without any shape.
         crowd_share: of the other pictures that hold a crowd.
+        semantic: also label pixels: the background consists of regions of different textures (the same shapes are in
+            the same places), and `semantic/*.png` with `semantic.json` say what is where.
         overwrite: replace files of an earlier dataset.
         progress: called with (pictures done, pictures in all).
 
@@ -63,13 +69,20 @@ def make_shapes(
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob("*.jpg"):
             stale.unlink()
+        if semantic:
+            (out / split / "semantic").mkdir(exist_ok=True)
+            names_file(out / split / "semantic").write_bytes(msgspec.json.encode(NAMES))
         entries: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):
             rng = np.random.default_rng((seed, position, index))
             scene = compose(rng, size, background_share, crowd_share)
             name = f"{index + 1:06}.jpg"
-            paint(rng, scene).save(folder / name, quality=JPEG_QUALITY)
+            ground = None
+            if semantic:
+                ground = lay_ground(np.random.default_rng((seed, position, index, 1)), scene.height, scene.width)
+                _picture_of_labels(ground, scene).save(out / split / "semantic" / f"{index + 1:06}.png")
+            paint(rng, scene, ground).save(folder / name, quality=JPEG_QUALITY)
             entries.append({"id": index + 1, "file_name": name, "height": scene.height, "width": scene.width})
             for item in scene.items:
                 annotation = annotate(item, scene.height, scene.width)
@@ -107,6 +120,15 @@ def annotate(item: Item, height: int, width: int) -> dict[str, Any]:
         "segmentation": segmentation,
         "iscrowd": int(item.crowd),
     }
+
+
+def _picture_of_labels(ground: Ground, scene: Scene) -> Image.Image:
+    """The labels of all pixels, as indices into a palette: 0 for every shape, crowds too, however little of it."""
+    rings = [piece for item in scene.items for piece in item.pieces]
+    labels = np.where(_raster(rings, scene.height, scene.width), 0, ground.labels).astype(np.uint8)
+    picture = Image.fromarray(labels)
+    picture.putpalette((255, 255, 255, 90, 140, 200, 220, 150, 60, 110, 170, 90))
+    return picture
 
 
 def _raster(rings: list[NDArray[np.float64]], height: int, width: int) -> NDArray[np.uint8]:

@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from det_datasets.shapes.ground import Ground
+from det_datasets.shapes.noise import smooth_noise
 from det_datasets.shapes.scene import Scene
 
 SUPERSAMPLING = 4  # edges are drawn at this many times the resolution and averaged
 
 
-def paint(rng: np.random.Generator, scene: Scene) -> Image.Image:
-    """Paint a scene as an RGB picture. Shapes are painted back to front, exactly where their outlines lie."""
-    canvas = _background(rng, scene.height, scene.width)
+def paint(rng: np.random.Generator, scene: Scene, ground: Ground | None = None) -> Image.Image:
+    """Paint a scene as an RGB picture, on a `ground` or on one of its own. Shapes are painted back to front, exactly
+    where their outlines lie."""
+    canvas = _background(rng, scene.height, scene.width) if ground is None else ground.canvas
     used = [canvas.mean((0, 1))]
     for item in scene.items:
         base = _colour(rng, used)
@@ -29,18 +32,14 @@ def _background(rng: np.random.Generator, height: int, width: int) -> NDArray[np
     canvas = np.empty((height, width, 3), np.float32)
     canvas[:] = rng.uniform(70, 185, 3)
     for cells, contrast in ((3, 28), (9, 20), (40, 16)):
-        canvas += contrast * _noise(rng, cells, height, width)[..., None] * rng.uniform(0.4, 1.0, 3).astype(np.float32)
+        canvas += (
+            contrast * smooth_noise(rng, cells, height, width)[..., None] * rng.uniform(0.4, 1.0, 3).astype(np.float32)
+        )
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 30)
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     phase = (rows * np.float32(np.sin(angle)) + columns * np.float32(np.cos(angle))) * np.float32(2 * np.pi / period)
     canvas += np.float32(rng.uniform(0, 14)) * np.sin(phase)[..., None]
     return canvas
-
-
-def _noise(rng: np.random.Generator, cells: int, height: int, width: int) -> NDArray[np.float32]:
-    """Smooth noise from about -1 to 1 with this many cells along each side: (H, W)."""
-    grid = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
-    return np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _colour(rng: np.random.Generator, used: list[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -64,6 +63,6 @@ def _paint_piece(
     corners = (points - (left, top)) * SUPERSAMPLING - 0.5
     ImageDraw.Draw(fine).polygon([(float(x), float(y)) for x, y in corners], fill=255)
     cover = np.asarray(fine.resize(size, Image.Resampling.BOX), np.float32)[..., None] / 255
-    shade = 18 * _noise(rng, 4, size[1], size[0])[..., None]
+    shade = 18 * smooth_noise(rng, 4, size[1], size[0])[..., None]
     region = canvas[top:bottom, left:right]
     region += cover * (colour.astype(np.float32) + shade - region)
