@@ -40,7 +40,7 @@ def test_blocks_change_nothing(monkeypatch) -> None:
     low = torch.rand(1, 100, 2, generator=generator) * 40
     candidates = torch.cat([low, low + 5 + torch.rand(1, 100, 2, generator=generator) * 20], dim=2)
     whole = match_boxes(TRUTH, BOTH, candidates, low=0.3, high=0.5, keep_best=True)
-    monkeypatch.setattr(matching, "CHUNK", 7)
+    monkeypatch.setattr(matching, "PAIRS", {"cpu": 15})
     parts = match_boxes(TRUTH, BOTH, candidates, low=0.3, high=0.5, keep_best=True)
     assert torch.equal(whole[0], parts[0])
     assert torch.equal(whole[1], parts[1])
