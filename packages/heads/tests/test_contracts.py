@@ -8,6 +8,7 @@ from detkit.testing.semantic_head import SemanticHeadContract
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
 RPN = {"name": "rpn", "pre_nms_test": 50, "pre_nms_train": 50, "post_nms_test": 30, "post_nms_train": 30}
 BOX = {"name": "box", "channels": 32}
+PYRAMID = {"name": "fpn", "channels": 32, "in_features": ["res3", "res4", "res5"], "top": "res5"}
 SEMANTIC = {"name": "semantic-fpn", "channels": 32}
 
 
@@ -51,6 +52,15 @@ class TestDetectors(DetectorContract):
         "semantic": [
             {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "semantic_head": SEMANTIC},
             {"backbone": BACKBONE, "semantic_head": {**SEMANTIC, "in_features": ["res4", "res5"]}},
+        ],
+        "retinanet": [
+            {"backbone": BACKBONE, "neck": PYRAMID, "channels": 32, "layers": 1},
+            {"backbone": BACKBONE, "neck": PYRAMID, "channels": 32, "layers": 2, "norm": "bn", "box_loss": "giou"},
+            {"backbone": {**BACKBONE, "out_features": ["res4"]}, "sizes": [[32, 64]], "layers": 0},
+        ],
+        "fcos": [
+            {"backbone": BACKBONE, "neck": {**PYRAMID, "top": "p5"}, "channels": 32, "layers": 1},
+            {"backbone": BACKBONE, "in_features": ["res5"], "layers": 0, "focal_alpha": -1, "focal_gamma": 1.5},
         ],
         "proposal-network": [
             {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "proposal_generator": RPN},

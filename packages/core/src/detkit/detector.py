@@ -170,16 +170,17 @@ class Detector(nn.Module, ABC):
         """`detect`'s answer as one Prediction for each image, scaled from `sizes` (height, width of the unpadded
         network input) to `output_sizes`, padding and empty boxes dropped, masks pasted."""
 
-    def class_rows(self) -> dict[str, int]:
+    def class_rows(self) -> dict[str, int | tuple[int, int]]:
         """Parameter name -> rows of its first dimension that belong to each class (class 0 first; rows beyond the last
-        class belong to none). Fine-tuning on other classes re-uses the rows of classes with the same name."""
+        class belong to none), or (blocks, rows) where the dimension is that many blocks, such as anchors, each of all
+        classes. Fine-tuning on other classes re-uses the rows of classes with the same name."""
         return self._rows("rows_per_class")
 
-    def semantic_class_rows(self) -> dict[str, int]:
+    def semantic_class_rows(self) -> dict[str, int | tuple[int, int]]:
         """The same for `semantic_categories`."""
         return self._rows("rows_per_semantic_class")
 
-    def _rows(self, attribute: str) -> dict[str, int]:
+    def _rows(self, attribute: str) -> dict[str, int | tuple[int, int]]:
         return {
             f"{prefix}.{name}" if prefix else name: rows
             for prefix, module in self.named_modules()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from detkit.detector import Detector
@@ -141,9 +142,20 @@ def _same_names(source: Categories, target: Categories) -> list[tuple[int, int]]
 
 
 def _adapted(
-    given: Tensor, own: Tensor, per_class: int, source_classes: int, classes: int, pairs: Sequence[tuple[int, int]]
+    given: Tensor,
+    own: Tensor,
+    per_class: int | tuple[int, int],
+    source_classes: int,
+    classes: int,
+    pairs: Sequence[tuple[int, int]],
 ) -> Tensor:
     """`own` with the rows of `given` that mean the same; `given` itself, to be reported, if it is of another form."""
+    if isinstance(per_class, tuple):
+        blocks, per_class = per_class
+        if len(given) % blocks:
+            return given
+        both = zip(given.chunk(blocks), own.chunk(blocks), strict=True)
+        return torch.cat([_adapted(*parts, per_class, source_classes, classes, pairs) for parts in both])
     begin, source_begin = classes * per_class, source_classes * per_class  # of the rows that belong to no class
     if given.shape[1:] != own.shape[1:] or len(given) - source_begin != len(own) - begin:
         return given

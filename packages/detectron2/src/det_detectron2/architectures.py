@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from det_detectron2 import panoptic, rcnn, semantic
+from det_detectron2 import dense, panoptic, rcnn, semantic
 from det_detectron2.config import Detectron2Config
 
 # Constants that follow from the config, in every architecture
@@ -23,15 +23,19 @@ class Architecture:
         names: Detectron2's names of arrays, as regular expressions, and ours; `{N-1}` counts from 0 what Detectron2
             counts from 1.
         derived: arrays that follow from the config and are left out.
+        initial: arrays of ours that Detectron2 does not save, which stay as a new model has them.
     """
 
     tree: Callable[[Detectron2Config], dict[str, Any]]
     names: tuple[tuple[str, str], ...]
     derived: tuple[str, ...] = ()
+    initial: tuple[str, ...] = ()
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "GeneralizedRCNN": Architecture(rcnn.model_tree, rcnn.NAMES, rcnn.DERIVED),
+    "RetinaNet": Architecture(dense.retinanet, dense.NAMES, dense.DERIVED, dense.INITIAL),
+    "FCOS": Architecture(dense.fcos, dense.NAMES, dense.DERIVED, dense.INITIAL),
     "PanopticFPN": Architecture(panoptic.model_tree, panoptic.NAMES, panoptic.DERIVED),
     "ProposalNetwork": Architecture(rcnn.proposal_network_tree, rcnn.NAMES, rcnn.DERIVED),
     "SemanticSegmentor": Architecture(semantic.model_tree, semantic.NAMES),

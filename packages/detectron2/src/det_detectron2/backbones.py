@@ -17,6 +17,7 @@ NAMES = (
     (r"roi_heads\.res5\.(\d+\.(?:conv[123]|shortcut))\.(.+)", r"roi_trunk.res5.\1.\2"),
     (r"backbone\.fpn_lateral(\d)\.(.+)", r"neck.lateral.p\1.\2"),
     (r"backbone\.fpn_output(\d)\.(.+)", r"neck.output.p\1.\2"),
+    (r"backbone\.top_block\.(p[67])\.(weight|bias)", r"neck.top.\1.\2"),
 )
 
 

@@ -53,6 +53,7 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     )
     assert isinstance(model, Detector)
     state, strangers = rename(read_foreign_checkpoint(weights), architecture.names, (*DERIVED, *architecture.derived))
+    state = {name: value for name, value in model.state_dict().items() if name in architecture.initial} | state
     problems = [f"{name} has no counterpart" for name in strangers] + differences(model, state)
     if problems:
         raise ValueError(f"{weights} does not fit the model that {config_path} describes:\n  " + "\n  ".join(problems))

@@ -21,6 +21,15 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="detector",
+            name="retinanet",
+            target="det_heads.retinanet:RetinaNet",
+            summary="One-stage detector on anchors, with the focal loss",
+        ),
+        Component(
+            kind="detector", name="fcos", target="det_heads.fcos:FCOS", summary="One-stage detector without anchors"
+        ),
+        Component(
+            kind="detector",
             name="semantic",
             target="det_heads.semantic:SemanticSegmenter",
             summary="Semantic segmentation: a class for every pixel",

@@ -85,8 +85,11 @@ class DetectorContract(ModuleContract, contract=True):
         rows, pixels = model.class_rows(), model.semantic_class_rows()
         assert rows or pixels or "labels" not in self.answer(model.eval(), 1)  # proposals are of no class
         assert bool(pixels) == (model.semantic_categories is not None)
-        assert all(len(parameters[name]) >= count * len(CATEGORIES) for name, count in rows.items())
-        assert all(len(parameters[name]) >= count * len(SEMANTIC_CATEGORIES) for name, count in pixels.items())
+        for counts, classes in ((rows, len(CATEGORIES)), (pixels, len(SEMANTIC_CATEGORIES))):
+            for name, count in counts.items():
+                blocks, per_class = count if isinstance(count, tuple) else (1, count)
+                assert len(parameters[name]) % blocks == 0
+                assert len(parameters[name]) >= blocks * per_class * classes
 
     def test_export_gives_the_same_answer(self, spec: Mapping[str, Any]) -> None:
         """`torch.export` of `detect` succeeds, and the program answers as the model does. If it fails: no Python branch
