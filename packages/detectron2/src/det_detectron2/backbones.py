@@ -87,7 +87,7 @@ def _fpn(config: Detectron2Config, top: str) -> dict[str, Any]:
 
 
 def input_spec(config: Detectron2Config) -> dict[str, Any]:
-    """How images are prepared."""
+    """How images are prepared. What they are padded to is for the pyramid to say; without one Detectron2 does not."""
     order = config.expect("INPUT.FORMAT", "BGR", "RGB")
     return {
         "channel_order": str(order).lower(),
@@ -95,5 +95,5 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
         "std": config.take("MODEL.PIXEL_STD"),
         "min_size": config.take("INPUT.MIN_SIZE_TEST"),
         "max_size": config.take("INPUT.MAX_SIZE_TEST"),
-        "divisor": 32,
+        "divisor": 1,
     }
