@@ -8,6 +8,7 @@ import torch
 import torchvision
 
 from det_backbones import pretrained
+from det_backbones.detkit_plugin import WEIGHTS
 from det_backbones.resnet import ResNet
 
 
@@ -27,6 +28,11 @@ def test_torchvisions_weights_give_torchvisions_features(depth: int) -> None:
         for number in range(1, 5):
             y = getattr(theirs, f"layer{number}")(y)
             torch.testing.assert_close(features[f"res{number + 1}"], y, rtol=1e-3, atol=1e-3)
+
+
+def test_every_component_of_kind_weights_has_its_loader() -> None:
+    for name in WEIGHTS:
+        assert callable(getattr(pretrained, name.replace("-", "_")))
 
 
 def blobs(depth_state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -56,8 +62,40 @@ def test_caffe2_blobs_are_all_used_and_their_scale_is_the_norm() -> None:
     torch.testing.assert_close(shift, state["res3.1.conv2.norm.bias"])
 
 
+def test_a_norms_own_statistics_are_kept() -> None:
+    found = pretrained.from_caffe2(
+        {
+            "res_conv1_bn_rm": torch.tensor([1.0]),
+            "res_conv1_bn_s": torch.tensor([2.0]),
+            "res_conv1_bn_riv": torch.tensor([3.0]),
+        }
+    )
+    assert {name: value.item() for name, value in found.items()} == {
+        "stem.conv1.norm.weight": 2,
+        "stem.conv1.norm.running_mean": 1,
+        "stem.conv1.norm.running_var": 3,
+    }
+
+
+def test_group_norms_have_no_statistics() -> None:
+    found = pretrained.from_caffe2({"conv1_gn_s": torch.ones(1), "res3_1_branch2b_gn_b": torch.zeros(1)})
+    assert set(found) == {"stem.conv1.norm.weight", "res3.1.conv2.norm.bias"}
+
+
+def test_arrays_that_have_detkits_names_already_are_taken_as_they_are() -> None:
+    """Files that Detectron2's tools have written."""
+    found = pretrained.from_caffe2(
+        {
+            "stem.conv1.norm.running_var": torch.ones(1),
+            "res2.0.shortcut.weight": torch.ones(1),
+            "stem.fc.bias": torch.ones(1),
+        }
+    )
+    assert set(found) == {"stem.conv1.norm.running_var", "res2.0.shortcut.weight"}
+
+
 def test_a_strange_blob_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not the blobs of a ResNet: rpn_cls_w"):
+    with pytest.raises(ValueError, match="not the arrays of a ResNet: rpn_cls_w"):
         pretrained.from_caffe2({"rpn_cls_w": torch.zeros(1)})
 
 

@@ -2,10 +2,11 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from detkit.download import download
+from detkit.download import download, fetch
 
 BODY = bytes(range(256)) * 40_000  # 10 MB
 
@@ -80,9 +81,43 @@ def test_an_interrupted_download_goes_on_where_it_stopped(server: Server) -> Non
 
 
 def test_a_wrong_checksum_is_not_used_and_not_kept(server: Server) -> None:
-    with pytest.raises(ValueError, match=r"but 00000000 is published.*try again"):
+    with pytest.raises(ValueError, match=r"but 00000000 is wanted.*try again"):
         download(url(server), "00000000")
     assert download(url(server), hashlib.sha256(BODY).hexdigest()).read_bytes() == BODY
+
+
+def test_the_checksum_of_what_arrived_is_kept_and_checked(server: Server) -> None:
+    found = fetch(url(server))
+    assert found.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert found.path.with_name("model.pkl.sha256").read_text() == f"{found.sha256}  model.pkl\n"
+    found.path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=rf"but had {found.sha256} when it was downloaded: delete it"):
+        fetch(url(server))
+    found.path.unlink()
+    assert fetch(url(server)) == found
+
+
+def test_a_kept_file_must_have_the_checksum_that_is_asked_for(server: Server) -> None:
+    found = fetch(url(server))
+    assert fetch(url(server), found.sha256[:12].upper()) == found
+    with pytest.raises(ValueError, match=r"but 11111111 is wanted: delete it"):
+        fetch(url(server), "11111111")
+
+
+def test_a_file_put_there_by_hand_is_used_from_then_on(server: Server) -> None:
+    with pytest.raises(ValueError, match=r"put the file there by hand: ") as caught:
+        fetch(url(server, "missing.pkl"))
+    path = Path(str(caught.value).rsplit(": ", 1)[-1])
+    path.write_bytes(BODY)
+    assert fetch(url(server, "missing.pkl")).sha256 == hashlib.sha256(BODY).hexdigest()
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="when it was downloaded"):
+        fetch(url(server, "missing.pkl"))
+
+
+def test_a_checksum_of_too_few_digits_is_refused(server: Server) -> None:
+    with pytest.raises(ValueError, match=r"sha256 is 'beef'; give .* the first 8 of them at least"):
+        fetch(url(server), "beef")
 
 
 def test_a_missing_file_names_the_address_and_where_to_put_it(server: Server) -> None:

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from detkit.plugins import Component, hookimpl
 
+WEIGHTS = {
+    **{
+        f"resnet{depth}-torchvision": f"ResNet-{depth} trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)"
+        for depth in (18, 34, 50, 101, 152)
+    },
+    "resnet50-msra": "ResNet-50 trained on ImageNet, the original weights (BGR, stride in 1x1)",
+    "resnet101-msra": "ResNet-101 trained on ImageNet, the original weights (BGR, stride in 1x1)",
+    "resnet50-gn-fair": "ResNet-50 with group norm trained on ImageNet, Detectron's (BGR)",
+    "resnet101-gn-fair": "ResNet-101 with group norm trained on ImageNet, Detectron's (BGR)",
+    "resnext101-32x8d-fair": "ResNeXt-101 32x8d trained on ImageNet, Detectron2's (BGR)",
+    "resnext152-32x8d-fair": "ResNeXt-152 32x8d trained on ImageNet-5k, Detectron's (BGR)",
+}
+
 
 @hookimpl
 def detkit_components() -> list[Component]:
@@ -23,15 +36,11 @@ def detkit_components() -> list[Component]:
         *(
             Component(
                 kind="weights",
-                name=f"resnet{depth}-{origin}",
-                target=f"det_backbones.pretrained:resnet{depth}_{origin}",
-                summary=f"ResNet-{depth} trained on ImageNet, {words}",
+                name=name,
+                target=f"det_backbones.pretrained:{name.replace('-', '_')}",
+                summary=summary,
             )
-            for origin, depths, words in (
-                ("msra", (50, 101), "the original weights (BGR, stride in 1x1)"),
-                ("torchvision", (18, 34, 50, 101, 152), "torchvision's IMAGENET1K_V1 (RGB)"),
-            )
-            for depth in depths
+            for name, summary in WEIGHTS.items()
         ),
         Component(kind="neck", name="fpn", target="det_backbones.fpn:FPN", summary="Feature pyramid network"),
     ]

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint
+from detkit.foreign import read_foreign_checkpoint, rename
+from detkit.foreign_resnet import TORCHVISION as TORCHVISION_NAMES
+from detkit.foreign_resnet import caffe2_name, constant_statistics
 
+DETECTRON = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained"
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained"
 TORCHVISION = "https://download.pytorch.org/models"
-EPS = 1e-5  # of FrozenBatchNorm
+
+# The classifier, and what training left behind
+_NO_BACKBONE = r"(?:stem\.)?(?:fc|linear)\..+|fc1000.*|pred_.*|.*_momentum|lr|conv1_b|.+\.num_batches_tracked"
+_OWN_NAME = r"(?:stem\.conv1|res\d\.\d+\.(?:conv[123]|shortcut))\.(?:weight|norm\..+)"
 
 # torchvision names its files after the first digits of their checksums
 TORCHVISION_RESNETS = {
@@ -34,9 +39,14 @@ def torchvision_resnet(depth: int) -> dict[str, Tensor]:
     return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", digits)))
 
 
-def msra_resnet(depth: int) -> dict[str, Tensor]:
-    """An original ResNet (He et al., 2015) as Detectron2's zoo uses it: BGR, stride in the first 1x1 convolution."""
-    return from_caffe2(read_foreign_checkpoint(download(f"{DETECTRON2}/MSRA/R-{depth}.pkl")))
+def detectron2_resnet(file: str) -> dict[str, Tensor]:
+    """A ResNet from which Detectron2's zoo was trained: BGR."""
+    return from_caffe2(read_foreign_checkpoint(download(f"{DETECTRON2}/{file}")))
+
+
+def detectron_resnet(file: str) -> dict[str, Tensor]:
+    """A ResNet from Detectron's zoo: BGR."""
+    return from_caffe2(read_foreign_checkpoint(download(f"{DETECTRON}/{file}")))
 
 
 resnet18_torchvision = partial(torchvision_resnet, 18)
@@ -44,51 +54,51 @@ resnet34_torchvision = partial(torchvision_resnet, 34)
 resnet50_torchvision = partial(torchvision_resnet, 50)
 resnet101_torchvision = partial(torchvision_resnet, 101)
 resnet152_torchvision = partial(torchvision_resnet, 152)
-resnet50_msra = partial(msra_resnet, 50)
-resnet101_msra = partial(msra_resnet, 101)
+resnet50_msra = partial(detectron2_resnet, "MSRA/R-50.pkl")
+resnet101_msra = partial(detectron2_resnet, "MSRA/R-101.pkl")
+resnext101_32x8d_fair = partial(detectron2_resnet, "FAIR/X-101-32x8d.pkl")
+resnext152_32x8d_fair = partial(detectron_resnet, "25093814/X-152-32x8d-IN5k.pkl")
+resnet50_gn_fair = partial(detectron_resnet, "47261647/R-50-GN.pkl")
+resnet101_gn_fair = partial(detectron_resnet, "47592356/R-101-GN.pkl")
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's ResNet state dict -> that of `ResNet`, without the classifier."""
-    renamed = {}
-    for name, value in state.items():
-        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
-            continue
-        name = re.sub(r"^layer(\d)", lambda match: f"res{int(match[1]) + 1}", name)
-        name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
-        name = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", name)
-        renamed[name if name.startswith("res") else f"stem.{name}"] = value
+    """torchvision's ResNet state dict -> that of `ResNet`, without the classifier.
+
+    Raises:
+        ValueError: an array is of nothing that a ResNet has.
+    """
+    renamed, strangers = rename(state, TORCHVISION_NAMES, (r"fc\..+", r".+\.num_batches_tracked"))
+    _refuse(strangers)
     return renamed
 
 
 def from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Caffe2 blobs of a ResNet -> the state dict of `ResNet`, without the classifier. Their batch norm is a scale and a
-    shift: the statistics become those that leave it so.
+    """A ResNet from the zoos of Detectron and Detectron2, its arrays named as in Caffe2 or as in detkit -> the state
+    dict of `ResNet`, without the classifier. A batch norm without statistics is a scale and a shift: it gets those that
+    leave it so.
 
     Raises:
-        ValueError: a blob is of nothing that a ResNet has.
+        ValueError: an array is of nothing that a ResNet has.
     """
     renamed: dict[str, Tensor] = {}
     strangers = []
     for blob, value in state.items():
-        if blob.startswith(("fc1000", "pred")) or blob.endswith("_momentum") or blob == "lr" or blob == "conv1_b":
+        if re.fullmatch(_NO_BACKBONE, blob):
             continue
-        match = re.fullmatch(r"(?:res_)?(conv1|res\d_\d+_branch(?:1|2[abc]))_(w|bn_s|bn_b)", blob)
-        if not match:
+        name = blob if re.fullmatch(_OWN_NAME, blob) else caffe2_name(blob)
+        if name is None:
             strangers.append(blob)
             continue
-        layer, leaf = match.groups()
-        if layer == "conv1":
-            prefix = "stem.conv1"
-        else:
-            stage, block, branch = layer.split("_")
-            prefix = f"{stage}.{block}." + ("shortcut" if branch == "branch1" else f"conv{'abc'.index(branch[-1]) + 1}")
-        if leaf == "w":
-            renamed[f"{prefix}.weight"] = value
-            continue
-        renamed[f"{prefix}.norm.{'weight' if leaf == 'bn_s' else 'bias'}"] = value
-        renamed[f"{prefix}.norm.running_mean"] = torch.zeros_like(value)
-        renamed[f"{prefix}.norm.running_var"] = torch.full_like(value, 1 - EPS)
-    if strangers:
-        raise ValueError(f"not the blobs of a ResNet: {', '.join(strangers[:8])}")
+        renamed[name] = value
+        if blob.endswith("_bn_s"):
+            prefix = name.removesuffix("weight")
+            for leaf, constant in constant_statistics(value).items():
+                renamed.setdefault(prefix + leaf, constant)
+    _refuse(strangers)
     return renamed
+
+
+def _refuse(strangers: list[str]) -> None:
+    if strangers:
+        raise ValueError(f"not the arrays of a ResNet: {', '.join(strangers[:8])}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 1 << 20
@@ -19,23 +21,53 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "detkit"
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """A file in the cache, complete and checked.
+
+    path: of the file; url: where it came from; sha256: its checksum in hexadecimal.
+    """
+
+    path: Path
+    url: str
+    sha256: str
+
+
 def download(url: str, sha256: str | None = None) -> Path:
-    """The file at `url`, from the cache or fetched into it. An interrupted download is taken up where it stopped.
+    """The path of what `fetch` returns."""
+    return fetch(url, sha256).path
+
+
+def fetch(url: str, sha256: str | None = None) -> Fetched:
+    """The file at `url`, from the cache or downloaded into it. An interrupted download is taken up where it stopped.
+
+    The checksum of what arrived is written beside the file, and has to be the same whenever the file is used again:
+    what has no published checksum cannot change unnoticed either.
 
     Args:
         url: http or https.
         sha256: the file's checksum in hexadecimal, or its first digits (as many as its publisher gives, 8 at least);
             None for files without a published checksum.
 
-    Returns:
-        A path in the cache; it exists only when the file is complete and its checksum is right.
-
     Raises:
         ValueError: it cannot be fetched, or its checksum is wrong; says what to do.
     """
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{8,64}", sha256):
+        raise ValueError(f"sha256 is {sha256!r}; give the checksum's hexadecimal digits, the first 8 of them at least")
     target = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / url.rsplit("/", 1)[-1]
+    note = target.with_name(target.name + ".sha256")
     if target.is_file():
-        return target
+        found = _checksum(target)
+        known = note.read_text(encoding="ascii").split()[0] if note.is_file() else found
+        if found != known or not found.startswith((sha256 or "").lower()):
+            raise ValueError(
+                f"{target}, kept from {url}, has sha256 {found}, but "
+                + (f"had {known} when it was downloaded" if found != known else f"{sha256} is wanted")
+                + ": delete it, and it is downloaded again"
+            )
+        if not note.is_file():  # somebody put the file there by hand
+            _write_note(note, found, target.name)
+        return Fetched(target, url, found)
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,17 +78,26 @@ def download(url: str, sha256: str | None = None) -> Path:
             f"{url} cannot be downloaded: {reason}. Try again (what has arrived is kept), or put the file there by "
             f"hand: {target}"
         ) from error
-    if sha256 is not None:
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(sha256.lower()):
-            part.unlink()
-            raise ValueError(
-                f"{url} has arrived with sha256 {found}, but {sha256} is published: the download is damaged or the "
-                "file has been replaced. It is not used; try again"
-            )
+    found = _checksum(part)
+    if not found.startswith((sha256 or "").lower()):
+        part.unlink()
+        raise ValueError(
+            f"{url} has arrived with sha256 {found}, but {sha256} is wanted: the download is damaged or the "
+            "file has been replaced. It is not used; try again"
+        )
+    _write_note(note, found, target.name)
     part.replace(target)
-    return target
+    return Fetched(target, url, found)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_note(note: Path, sha256: str, name: str) -> None:
+    """As the program sha256sum writes it, which can check it too."""
+    note.write_text(f"{sha256}  {name}\n", encoding="ascii")
 
 
 def _fetch(url: str, part: Path) -> None:
@@ -65,6 +106,7 @@ def _fetch(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416 and have:  # nothing beyond what is here: it was complete, or it is stale
             total = (error.headers.get("Content-Range") or "").rsplit("/", 1)[-1]
             if total == str(have):

@@ -1,11 +1,13 @@
-"""Checkpoints of other systems, for converters: pickles of arrays, read without running anything that they name."""
+"""Checkpoints of other systems, for converters: pickles of arrays, read without running anything that they name, and
+their arrays under other names."""
 
 from __future__ import annotations
 
 import importlib
 import pickle
+import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +43,39 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def read_foreign_pickle(path: Path, what: str = "a file") -> Any:
+    """What a pickle of NumPy arrays and plain containers holds.
+
+    Raises:
+        ValueError: it cannot be read, or holds anything else; the message calls it `what`.
+    """
+    try:
+        with path.open("rb") as file:
+            return _ArrayUnpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # a broken or hostile pickle can raise anything
+        raise ValueError(f"{path} is not {what} that can be read safely: {str(error)[:500]}") from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # as above
+        raise ValueError(f"{path} is not a checkpoint that can be read safely: {str(error)[:500]}") from error
+
+
 def read_foreign_checkpoint(path: Path) -> dict[str, Tensor]:
     """Arrays by name from a .pkl (pickled NumPy arrays: Detectron2, Detectron) or a .pth file (torch.save), at the top
-    level or under `model`.
+    level, under `model` or under `blobs` (Detectron).
 
     Raises:
         ValueError: it cannot be read, holds anything but arrays, or is not a checkpoint.
     """
-    try:
-        if path.suffix == ".pkl":
-            with path.open("rb") as file:
-                data = _ArrayUnpickler(file, encoding="latin1").load()
-        else:
-            data = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # a broken or hostile pickle can raise anything
-        raise ValueError(f"{path} is not a checkpoint that can be read safely: {str(error)[:500]}") from error
-    model = data.get("model", data) if isinstance(data, Mapping) else None
+    data = read_foreign_pickle(path, "a checkpoint") if path.suffix == ".pkl" else _read_torch(path)
+    model = data.get("model", data.get("blobs", data)) if isinstance(data, Mapping) else None
     if not isinstance(model, Mapping) or not model:
         raise ValueError(f"{path} is not a checkpoint: no mapping from names to arrays in it")
     state = {}
@@ -69,3 +86,32 @@ def read_foreign_checkpoint(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{path}: {name} is a {type(value).__name__}; an array is needed")
         state[str(name)] = value
     return state
+
+
+def rename(
+    state: Mapping[str, Tensor], names: Sequence[tuple[str, str]], derived: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Arrays under new names, and the names that no rule knows.
+
+    Args:
+        names: rules, the first that matches a whole name counts: a regular expression and the new name, in which `\\1`
+            is a group and `{\\1-1}`, `{\\1+1}` or `{\\1/2}` computes with a group that is a number.
+        derived: regular expressions of arrays that follow from a config, and are left out.
+    """
+    renamed: dict[str, Tensor] = {}
+    strangers = []
+    for name, value in state.items():
+        if any(re.fullmatch(pattern, name) for pattern in derived):
+            continue
+        for pattern, new in names:
+            if match := re.fullmatch(pattern, name):
+                renamed[re.sub(r"\{(\d+)([-+/])(\d+)\}", _computed, match.expand(new))] = value
+                break
+        else:
+            strangers.append(name)
+    return renamed, strangers
+
+
+def _computed(match: re.Match[str]) -> str:
+    left, sign, right = int(match[1]), match[2], int(match[3])
+    return str({"+": left + right, "-": left - right, "/": left // right}[sign])
