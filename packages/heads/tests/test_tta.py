@@ -16,6 +16,7 @@ from detkit.tta import Augmentation
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
 RPN = {"name": "rpn", "pre_nms_test": 100, "post_nms_test": 40}
 BOX = {"name": "box", "channels": 32, "score_threshold": 0.1, "detections_per_image": 10}
+SEMANTIC = {"name": "semantic-fpn", "channels": 16}
 INPUT = {"min_size": 64, "max_size": 128}
 RCNN = {
     "name": "rcnn",
@@ -26,6 +27,40 @@ RCNN = {
 }
 MODELS: dict[str, dict[str, Any]] = {
     "mask": {**RCNN, "heads": {"box": BOX, "mask": {"name": "mask", "channels": 16, "layers": 1}}},
+    "panoptic": {
+        **RCNN,
+        "heads": {"box": BOX, "mask": {"name": "mask", "channels": 16, "layers": 1}},
+        "semantic_head": SEMANTIC,
+        "panoptic": {"stuff_area": 64},
+    },
+    "semantic": {
+        "name": "semantic",
+        "backbone": BACKBONE,
+        "neck": {"name": "fpn", "channels": 32},
+        "semantic_head": SEMANTIC,
+        "input": INPUT,
+    },
+    "retinanet": {
+        "name": "retinanet",
+        "backbone": BACKBONE,
+        "neck": {"name": "fpn", "channels": 32},
+        "sizes": [[32], [64], [128], [256], [512]],
+        "layers": 1,
+        "channels": 32,
+        "score_threshold": 0.02,
+        "detections_per_image": 10,
+        "input": INPUT,
+    },
+    "fcos": {
+        "name": "fcos",
+        "backbone": BACKBONE,
+        "neck": {"name": "fpn", "channels": 32},
+        "layers": 1,
+        "channels": 32,
+        "score_threshold": 0.02,
+        "detections_per_image": 10,
+        "input": INPUT,
+    },
 }
 
 
@@ -34,7 +69,7 @@ def make(kind: str) -> Detector:
     model = build(MODELS[kind], Detector, categories=CATEGORIES, semantic_categories=SEMANTIC_CATEGORIES)
     assert isinstance(model, Detector)
     for name, weights in model.named_parameters():
-        if name.endswith("predictor.scores.weight"):  # untrained heads say the same of everything
+        if name.endswith(("predictor.scores.weight", "head.logits.weight")):  # untrained heads say the same of all
             weights.data *= 50
     return model.eval()
 

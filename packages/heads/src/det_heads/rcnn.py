@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from det_heads.panoptic import PanopticMerging
 from det_heads.pooler import RoiPooling, image_index
-from det_heads.semantic import semantic_fields
+from det_heads.semantic import ViewAverage, semantic_fields
 from detkit.detector import Detector
 from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk, SemanticHead
 from detkit.ops.boxes import clip_boxes
@@ -123,7 +123,8 @@ class RCNN(Detector):
         assert batch.targets is not None
         features = self.features(batch.images, batch.sizes)
         proposals, losses = self.propose(features, batch.sizes, batch.targets, batch.proposals)
-        samples = self._with_pooled(features, self.sample(proposals, batch.targets))
+        samples = replace(self.sample(proposals, batch.targets), image_sizes=batch.sizes)
+        samples = self._with_pooled(features, samples)
         for head in self._heads_in_order():
             found = head.losses(features, samples, batch.targets)
             losses.update({name: value * self.instance_weight for name, value in found.items()})
@@ -215,14 +216,19 @@ class RCNN(Detector):
         """The boxes of all views merged, what the other heads say of them averaged, as Detectron2 does."""
         box_head, *others = self._heads_in_order()
         answers = []
+        pixels = ViewAverage()
         for view in views:
             features = self.features(view.images, view.sizes)
+            if self.semantic_head is not None:
+                pixels.add(view, self.semantic_head(features))
             proposals, _ = self.propose(features, view.sizes)
             regions = self._with_pooled(features, RoiSamples(boxes=proposals.boxes, valid=proposals.valid))
             found = box_head.detect(features, regions, view.sizes)
             assert found.scores is not None and found.labels is not None, "the first head must classify"
             answers.append({"boxes": found.boxes, "scores": found.scores, "labels": found.labels, "valid": found.valid})
         merged = merge_boxes(answers, views, nms_iou=box_head.nms_iou, capacity=answers[0]["boxes"].shape[1])
+        if self.semantic_head is not None:
+            merged["semantic_logits"] = pixels.logits()
         for view in views if others else ():
             features = self.features(view.images, view.sizes)  # again: those of all views together may not fit
             samples = RoiSamples(

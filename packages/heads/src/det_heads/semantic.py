@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
+from detkit.tta import View
 
 
 class SemanticSegmenter(Detector):
@@ -59,6 +61,13 @@ class SemanticSegmenter(Detector):
         """semantic_logits (B, C, H, W) in the size of the padded images."""
         return {"semantic_logits": self.semantic_head(self.features(images, sizes))}
 
+    def detect_views(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """The mean of what all views say of a pixel."""
+        average = ViewAverage()
+        for view in views:
+            average.add(view, self.semantic_head(self.features(view.images, view.sizes)))
+        return {"semantic_logits": average.logits()}
+
     def postprocess(
         self, raw: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]], output_sizes: Sequence[tuple[int, int]]
     ) -> list[Prediction]:
@@ -66,6 +75,28 @@ class SemanticSegmenter(Detector):
             Prediction(output_size, **semantic_fields(logits, size, output_size))
             for logits, size, output_size in zip(raw["semantic_logits"], sizes, output_sizes, strict=True)
         ]
+
+
+class ViewAverage:
+    """The mean probability of each class at each pixel of an image, from several views of it."""
+
+    def __init__(self) -> None:
+        self._total: Tensor | None = None
+        self._count = 0
+
+    def add(self, view: View, logits: Tensor) -> None:
+        """The logits (1, C, h, w) of a padded view."""
+        size: tuple[int, int] = tuple(view.sizes[0].tolist())
+        inside = logits[..., : size[0], : size[1]]
+        inside = inside.flip(-1) if view.flipped else inside
+        probability = F.interpolate(inside, size=view.original_size, mode="bilinear").softmax(dim=1)
+        self._total = probability if self._total is None else self._total.add_(probability)
+        self._count += 1
+
+    def logits(self) -> Tensor:
+        """Logits (1, C, H, W) in the size of the image, whose softmax is the mean."""
+        assert self._total is not None
+        return (self._total / self._count).clamp(min=torch.finfo(self._total.dtype).tiny).log()
 
 
 def semantic_fields(logits: Tensor, size: tuple[int, int], output_size: tuple[int, int]) -> dict[str, Tensor]:
