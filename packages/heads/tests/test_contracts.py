@@ -33,6 +33,7 @@ class TestRoiHeads(RoiHeadContract):
     arguments = {
         "box": [{"channels": 32}, {"channels": 32, "sampling_ratio": 2, "smooth_l1_beta": 1.0, "layers": 1}],
         "mask": [{"channels": 16}, {"channels": 32, "layers": 1, "norm": "gn", "sampling_ratio": 2}],
+        "rfcn": [{"in_feature": "p4", "channels": 8}, {"in_feature": "p5", "grid": 2, "class_agnostic": False}],
     }
 
 
@@ -82,6 +83,20 @@ class TestDetectors(DetectorContract):
                 {"box": BOX},
                 {"box": {**BOX, "sampling_ratio": 2}, "mask": {"name": "mask", "channels": 16, "layers": 1}},
             )
+        ]
+        + [
+            {
+                "backbone": {**BACKBONE, "out_features": ["res4"]},
+                "proposal_generator": {**RPN, "sizes": [[32, 64, 128]]},
+                "roi_pooling": {"size": 8},
+                "roi_trunk": {"name": "resnet-res5", "depth": 18, "norm": "gn", "width": 32},
+                "heads": {"box": {**BOX, "layers": 0}, "mask": {"name": "mask", "channels": 16, "layers": 0}},
+            },
+            {
+                "backbone": {**BACKBONE, "res5_dilation": 2, "out_features": ["res4", "res5"]},
+                "proposal_generator": {**RPN, "in_features": ["res4"], "sizes": [[32, 64]]},
+                "heads": {"box": {"name": "rfcn", "channels": 32}},
+            },
         ],
     }
 

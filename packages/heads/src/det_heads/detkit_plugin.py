@@ -50,6 +50,24 @@ def detkit_components() -> list[Component]:
         Component(
             kind="roi_head", name="box", target="det_heads.box_head:BoxHead", summary="Classes and boxes of regions"
         ),
+        Component(
+            kind="roi_head",
+            name="cascade",
+            target="det_heads.cascade:CascadeHead",
+            summary="Classes and boxes of regions in stages (Cascade R-CNN)",
+        ),
+        Component(
+            kind="roi_head",
+            name="keypoint",
+            target="det_heads.keypoint_head:KeypointHead",
+            summary="Keypoints of detections",
+        ),
+        Component(
+            kind="roi_head",
+            name="rfcn",
+            target="det_heads.rfcn_head:RFCNHead",
+            summary="Classes and boxes of regions from position-sensitive maps (R-FCN)",
+        ),
         Component(kind="roi_head", name="mask", target="det_heads.mask_head:MaskHead", summary="Masks of detections"),
         *(
             Component(kind="recipe", name=name, target=f"det_heads:recipes/{name}.yaml", summary=summary)
