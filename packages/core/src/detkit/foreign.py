@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from detkit.weights import differences
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -110,6 +112,34 @@ def rename(
         else:
             strangers.append(name)
     return renamed, strangers
+
+
+def load_arrays(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    strangers: Sequence[str],
+    refusal: str,
+    *,
+    initial: Sequence[str] = (),
+) -> None:
+    """Load a renamed state dict into a model, all of it and nothing else.
+
+    Args:
+        strangers: names that no rule knew.
+        refusal: how the message begins: "FILE does not fit the model".
+        initial: arrays of the model that the source does not have, which stay as they are. So do batch norms' counts of
+            the batches that they have seen.
+
+    Raises:
+        ValueError: lists what has no counterpart, is missing, or is of another shape.
+    """
+    own = model.state_dict()
+    kept = {name: value for name, value in own.items() if name in initial or name.endswith(".num_batches_tracked")}
+    state = {**kept, **state}
+    problems = [f"{name} has no counterpart" for name in strangers] + differences(model, state)
+    if problems:
+        raise ValueError(f"{refusal}:\n  " + "\n  ".join(problems))
+    model.load_state_dict(state)
 
 
 def _computed(match: re.Match[str]) -> str:

@@ -21,6 +21,12 @@ def detkit_components() -> list[Component]:
             summary="AP and AR of boxes and masks as COCO defines them",
         ),
         Component(
+            kind="evaluator",
+            name="semantic",
+            target="det_datasets.semantic.evaluator:SemanticEvaluator",
+            summary="IoU and accuracy of labelled pixels",
+        ),
+        Component(
             kind="command",
             name="data-make-shapes",
             target="det_datasets.shapes.command:main",

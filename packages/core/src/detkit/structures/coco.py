@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detkit.structures.categories import Categories
+from detkit.structures.keypoints import Keypoints
 
 _BY_GROUP = {
     "person": "1 person",
@@ -42,3 +43,19 @@ _PIXELS = [entry.split(" ", 1) for entry in _STUFF.split(", ")]
 
 COCO_PIXELS = Categories(names=tuple(name for _, name in _PIXELS), ids=tuple(int(id) for id, _ in _PIXELS))
 """The classes of pixels of COCO 2017's panoptic task: label 0 for all things together, then the 53 of stuff."""
+
+_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+PERSON_KEYPOINTS = Keypoints(
+    names=("nose", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right"))),
+    swaps=tuple((2 * index + 1, 2 * index + 2) for index in range(len(_PARTS))),
+    skeleton=(
+        *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+        *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+    ),
+    sigmas=(0.026, *(sigma for sigma in (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for _ in range(2))),
+)
+"""The keypoints of COCO's persons, with how far COCO's annotators disagree on each."""
+
+COCO_PERSON = Categories(names=("person",), ids=(1,), supercategories=("person",), keypoints=PERSON_KEYPOINTS)
+"""The one category of COCO's keypoint task."""

@@ -15,6 +15,7 @@ import torch
 from hotcoco import mask as rle  # unlike pycocotools' it checks counts before it uses them
 from torch import Tensor
 
+from det_datasets.coco.keypoints import read_points
 from det_datasets.coco.schema import AnnotationEntry, CocoFile
 from detkit.structures.categories import Categories
 
@@ -46,6 +47,7 @@ class Columns:
     boxes: Tensor  # (A, 4) float32 xyxy, inside the image
     labels: Tensor  # (A,) int64
     crowd: Tensor  # (A,) bool
+    keypoints: Tensor  # (A, K, 3) float32 x, y, visibility; K is 0 where there are none
     points: Tensor  # (P, 2) float32: of all polygons
     ring_ends: Tensor  # (R,) int64 into points
     rings_of: Tensor  # (A,) int64: where an annotation's rings end
@@ -95,6 +97,7 @@ def build_columns(file: CocoFile, categories: Categories, problems: Counter[str]
         boxes=_tensor(rows.boxes, np.float32).reshape(-1, 4),
         labels=_tensor(rows.labels, np.int64),
         crowd=_tensor(rows.crowd, np.uint8).bool(),
+        keypoints=_tensor(rows.keypoints, np.float32).reshape(len(rows.ids), rows.keypoint_count, 3),
         points=_tensor(rows.points, np.float32).reshape(-1, 2),
         ring_ends=_tensor(rows.ring_ends, np.int64),
         rings_of=_tensor(rows.rings_of, np.int64),
@@ -114,6 +117,7 @@ class _Rows:
         self.categories = categories
         self.problems = problems
         self.ids, self.labels, self.crowd, self.boxes = array("q"), array("q"), array("B"), array("f")
+        self.keypoint_count, self.keypoints = len(categories.keypoints or ()), array("f")
         self.points, self.ring_ends, self.rings_of = array("f"), array("q"), array("q")
         self.codes, self.code_ends = bytearray(), array("q")
 
@@ -135,12 +139,22 @@ class _Rows:
         self.labels.append(label)
         self.crowd.append(bool(annotation.iscrowd))
         self.boxes.extend(box)
+        self.keypoints.extend(self._keypoints(annotation))
         for ring in rings:
             self.points.extend(ring)
             self.ring_ends.append(len(self.points) // 2)
         self.rings_of.append(len(self.ring_ends))
         self.codes += code
         self.code_ends.append(len(self.codes))
+
+    def _keypoints(self, annotation: AnnotationEntry) -> list[float]:
+        if self.keypoint_count == 0:
+            return []
+        points = read_points(annotation.keypoints, self.keypoint_count)
+        if points is None:
+            self.problems["have malformed keypoints: kept without them"] += 1
+            points = [0.0] * (3 * self.keypoint_count)
+        return points
 
     def _segmentation(self, annotation: AnnotationEntry, height: int, width: int) -> tuple[list[list[float]], bytes]:
         """The polygons of an annotation, or its compressed counts; both empty if it has neither."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +18,16 @@ from torchvision import tv_tensors
 from det_datasets.coco import layout
 from det_datasets.coco.columns import build_columns
 from det_datasets.coco.ground_truth import complete_annotation
+from det_datasets.coco.keypoints import find_keypoints, with_enough_keypoints
 from det_datasets.coco.pixels import PixelLabels
 from det_datasets.coco.schema import read_bytes, read_coco
 from detkit.data.image import read_image
+from detkit.data.proposals import read_proposals
 from detkit.interfaces import Dataset
 from detkit.structures.categories import Categories
+from detkit.structures.instance_keypoints import InstanceKeypoints
 from detkit.structures.polygons import Polygons
+from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
 
 log = logging.getLogger(__name__)
@@ -39,6 +44,11 @@ class CocoDataset(Dataset):
         images: folder that the file names are relative to.
         annotations: the JSON file.
         semantic: folder with the labels of all images' pixels, for semantic and panoptic models; see `PixelLabels`.
+        proposals: file of proposals for all images, for models that make none of their own; see
+            `detkit.data.proposals`.
+        keypoints: what the file does not say, or says otherwise, of its keypoints: `names`, `swaps`, `skeleton`,
+            `sigmas`; see `find_keypoints`.
+        min_keypoints: images with fewer labelled keypoints are left out; 1 is what keypoint models are trained with.
 
     Raises:
         ValueError: a file is missing or not COCO, lists no images or categories, or its ids or numbers make no sense.
@@ -46,7 +56,15 @@ class CocoDataset(Dataset):
 
     layout: ClassVar[str] = layout.LAYOUT
 
-    def __init__(self, images: Path, annotations: Path, semantic: Path | None = None) -> None:
+    def __init__(
+        self,
+        images: Path,
+        annotations: Path,
+        semantic: Path | None = None,
+        proposals: Path | None = None,
+        keypoints: Mapping[str, Any] | None = None,
+        min_keypoints: int = 0,
+    ) -> None:
         self.folder = Path(images)
         self.annotation_file = Path(annotations)
         file = read_coco(self.annotation_file)
@@ -57,11 +75,19 @@ class CocoDataset(Dataset):
         self._pixels = None if semantic is None else PixelLabels(Path(semantic))
         self.semantic_categories = None if self._pixels is None else self._pixels.categories
         self.problems: Counter[str] = Counter()
+        if min_keypoints:
+            file = with_enough_keypoints(file, min_keypoints)
+            if not file.images:
+                raise ValueError(f"{self.annotation_file} has no image with {min_keypoints} labelled keypoints or more")
         try:
-            self.categories = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
+            named = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
+            self.categories = replace(named, keypoints=find_keypoints(file.categories, keypoints, self.problems))
             self._columns = build_columns(file, self.categories, self.problems)
         except ValueError as error:
             raise ValueError(f"{self.annotation_file}: {error}") from None
+        self._proposals = None if proposals is None else read_proposals(Path(proposals))
+        if self._proposals is not None:
+            self._proposals.require(self._columns.image_ids.tolist())
         self._has_masks = bool(len(self._columns.ring_ends) or len(self._columns.codes))
         self._note_unused_categories()
         for problem, count in self.problems.items():
@@ -111,6 +137,9 @@ class CocoDataset(Dataset):
         target = self.target(index)
         if self._pixels is not None:
             target["semantic"] = self._pixels.read(self._name(index), size)
+        if self._proposals is not None:
+            boxes, target["proposal_scores"] = self._proposals.of_image(int(self._columns.image_ids[index]))
+            target["proposals"] = ProposalBoxes(boxes, canvas_size=size)
         return Sample(image=image, target=target, info=info)
 
     def target(self, index: int) -> dict[str, Any]:
@@ -125,6 +154,9 @@ class CocoDataset(Dataset):
             "labels": self._columns.labels[start:end].clone(),
             "crowd": self._columns.crowd[start:end].clone(),
         }
+        if self.categories.keypoints is not None:
+            points = self._columns.keypoints[start:end].clone()
+            target["keypoints"] = InstanceKeypoints(points, flipped=self.categories.keypoints.flipped, canvas_size=size)
         if self._has_masks:
             target["polygons"] = polygons = self._polygons(start, end, size)
             masks, coded = self._masks(start, end, size)
@@ -160,11 +192,13 @@ class CocoDataset(Dataset):
 
     def ground_truth(self) -> dict[str, Any]:
         """The file as a COCO dict, with what evaluators need (`id`, `bbox`, `area`, `iscrowd`) filled in where it is
-        missing; annotations without box and mask are not in it, nor those of images that the file does not list."""
+        missing; annotations without box and mask are not in it, nor images that this dataset does not have."""
         data: dict[str, Any] = msgspec.json.decode(read_bytes(self.annotation_file))
         sizes = dict(zip(self._columns.image_ids.tolist(), self._columns.sizes.tolist(), strict=True))
+        data["images"] = [entry for entry in data["images"] if entry["id"] in sizes]
+        count = len(self.categories.keypoints or ())
         complete = (
-            complete_annotation(entry, *sizes[entry["image_id"]])
+            complete_annotation(entry, *sizes[entry["image_id"]], keypoints=count)
             for entry in data.get("annotations", ())
             if entry["image_id"] in sizes
         )

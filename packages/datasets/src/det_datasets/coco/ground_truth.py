@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hotcoco import mask as rle
 
+from det_datasets.coco.keypoints import read_points
 
-def complete_annotation(entry: dict[str, Any], height: int, width: int) -> dict[str, Any] | None:
-    """Fill in the box, area and crowd flag of an annotation where they are missing. A mask that cannot be used is
-    removed; None if there is no box either. What the file gives is left as it is, so that its numbers are the
-    official ones."""
+
+def complete_annotation(entry: dict[str, Any], height: int, width: int, *, keypoints: int = 0) -> dict[str, Any] | None:
+    """Fill in the box, area and crowd flag of an annotation where they are missing, and, of `keypoints` many, zeros for
+    those that are missing or malformed, and how many are labelled. A mask that cannot be used is removed; None if there
+    is no box either. What the file gives is left as it is, so that its numbers are the official ones."""
     code = encode(entry.get("segmentation"), height, width)
     if code is None:
         entry.pop("segmentation", None)
@@ -21,7 +24,17 @@ def complete_annotation(entry: dict[str, Any], height: int, width: int) -> dict[
     if entry.get("area") is None:
         entry["area"] = float(rle.area(code)) if code is not None else entry["bbox"][2] * entry["bbox"][3]
     entry.setdefault("iscrowd", 0)
+    if keypoints:
+        _complete_keypoints(entry, keypoints)
     return entry
+
+
+def _complete_keypoints(entry: dict[str, Any], count: int) -> None:
+    given = entry.get("keypoints")
+    if not given or read_points(msgspec.Raw(msgspec.json.encode(given)), count) is None:
+        entry["keypoints"], entry["num_keypoints"] = [0] * (3 * count), 0
+    if entry.get("num_keypoints") is None:
+        entry["num_keypoints"] = sum(value > 0 for value in entry["keypoints"][2::3])
 
 
 def encode(segmentation: Any, height: int, width: int) -> dict[str, Any] | None:

@@ -25,10 +25,14 @@ class CategoryEntry(msgspec.Struct):
     id: int
     name: str
     supercategory: str | None = None
+    keypoints: list[str] | None = None
+    skeleton: list[tuple[int, int]] | None = None  # indices from 1
+    sigmas: list[float] | None = None  # of keypoints; not COCO's, which has them in its code
 
 
 class AnnotationEntry(msgspec.Struct):
-    """An entry of `annotations`. The segmentation stays undecoded until it is put into columns, to save memory."""
+    """An entry of `annotations`. Segmentation and keypoints stay undecoded until they are put into columns, to save
+    memory."""
 
     image_id: int
     category_id: int
@@ -37,6 +41,7 @@ class AnnotationEntry(msgspec.Struct):
     area: float | None = None
     iscrowd: int = 0
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
+    keypoints: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class CocoFile(msgspec.Struct):

@@ -17,9 +17,17 @@ def main(argv: list[str]) -> int:
     @click.option("--size", default=192, show_default=True, help="Mean side length in pixels.")
     @click.option("--seed", default=0, show_default=True)
     @click.option("--semantic", is_flag=True, help="Label pixels too, for semantic and panoptic models.")
+    @click.option("--keypoints", is_flag=True, help="Annotate the top, left, right and bottom of each shape.")
     @click.option("--overwrite", is_flag=True, help="Replace a dataset that is there already.")
     def command(
-        out: str, images: int, val_images: int | None, size: int, seed: int, semantic: bool, overwrite: bool
+        out: str,
+        images: int,
+        val_images: int | None,
+        size: int,
+        seed: int,
+        semantic: bool,
+        keypoints: bool,
+        overwrite: bool,
     ) -> None:
         """Write a practice dataset of coloured shapes: JPEG files and COCO annotations in train/ and val/."""
         from pathlib import Path
@@ -35,6 +43,7 @@ def main(argv: list[str]) -> int:
                 size=size,
                 seed=seed,
                 semantic=semantic,
+                keypoints=keypoints,
                 overwrite=overwrite,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

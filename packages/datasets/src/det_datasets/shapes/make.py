@@ -14,6 +14,7 @@ from PIL import Image
 
 from det_datasets.coco.pixels import names_file
 from det_datasets.shapes.ground import NAMES, Ground, lay_ground
+from det_datasets.shapes.keypoints import annotate_keypoints, describe_category
 from det_datasets.shapes.outlines import CATEGORY_IDS
 from det_datasets.shapes.paint import paint
 from det_datasets.shapes.scene import Item, Scene, compose, parts
@@ -31,6 +32,7 @@ def make_shapes(
     background_share: float = 0.05,
     crowd_share: float = 0.08,
     semantic: bool = False,
+    keypoints: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -51,6 +53,7 @@ def make_shapes(
         crowd_share: of the other pictures that hold a crowd.
         semantic: also label pixels: the background consists of regions of different textures (the same shapes are in
             the same places), and `semantic/*.png` with `semantic.json` say what is where.
+        keypoints: also annotate four keypoints of every shape; see `det_datasets.shapes.keypoints`.
         overwrite: replace files of an earlier dataset.
         progress: called with (pictures done, pictures in all).
 
@@ -86,11 +89,16 @@ def make_shapes(
             entries.append({"id": index + 1, "file_name": name, "height": scene.height, "width": scene.width})
             for item in scene.items:
                 annotation = annotate(item, scene.height, scene.width)
+                if keypoints:
+                    annotation |= annotate_keypoints(item, scene.height, scene.width)
                 annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **annotation})
             done += 1
             if progress is not None:
                 progress(done, sum(counts.values()))
-        categories = [{"id": id, "name": name, "supercategory": "shape"} for name, id in CATEGORY_IDS.items()]
+        described = describe_category() if keypoints else {}
+        categories = [
+            {"id": id, "name": name, "supercategory": "shape", **described} for name, id in CATEGORY_IDS.items()
+        ]
         info = {"description": "detkit practice shapes", "seed": seed, "split": split}
         data = {"info": info, "images": entries, "annotations": annotations, "categories": categories}
         (out / split / "annotations.json").write_bytes(msgspec.json.encode(data))

@@ -1,0 +1,98 @@
+"""Keypoints in COCO files: what they are called, and the numbers of each instance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from det_datasets.coco.schema import CategoryEntry, CocoFile
+from detkit.structures.coco import PERSON_KEYPOINTS
+from detkit.structures.keypoints import Keypoints
+
+PIXEL_CENTRE = 0.5
+"""COCO's keypoints are indices of pixels, whose centres lie half a pixel further in the plane."""
+
+_NUMBERS = msgspec.json.Decoder(list[float] | None)
+_SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+
+
+def find_keypoints(
+    categories: Sequence[CategoryEntry], given: Mapping[str, Any] | None, problems: Counter[str]
+) -> Keypoints | None:
+    """The keypoints of a file: those of its categories, which must be the same for all that have any, changed as
+    `given` says.
+
+    Keypoints whose names differ in left and right swap places when an image is mirrored. The 17 of COCO's persons
+    have COCO's sigmas, others those of the `sigmas` that a category may have.
+
+    Args:
+        categories: of the file.
+        given: `names`, `swaps` and `skeleton` (index pairs from 0) and `sigmas`, each instead of what the file says.
+        problems: where it is counted that categories have different keypoints, which are then not read.
+
+    Raises:
+        ValueError: `given` has other keys, or keypoints make no sense.
+    """
+    given = dict(given or {})
+    if unknown := sorted(set(given) - {"names", "swaps", "skeleton", "sigmas"}):
+        raise ValueError(f"keypoints has {', '.join(unknown)}; names, swaps, skeleton and sigmas can be given")
+    described = [entry for entry in categories if entry.keypoints]
+    if len({tuple(entry.keypoints or ()) for entry in described}) > 1 and "names" not in given:
+        listed = ", ".join(entry.name for entry in described)
+        problems[f"categories with different keypoints, none of which are read: {listed}"] = len(described)
+        return None
+    found = described[0] if described else CategoryEntry(id=0, name="")
+    names: tuple[str, ...] = tuple(given.get("names", found.keypoints or ()))
+    if not names:
+        if given:
+            raise ValueError("the file's categories have no keypoints, so that their names must be given too")
+        return None
+    known = PERSON_KEYPOINTS if names == PERSON_KEYPOINTS.names else None
+    skeleton = [(a - 1, b - 1) for a, b in found.skeleton or ()]
+    return Keypoints(
+        names,
+        swaps=tuple(given.get("swaps", _mirrored(names))),
+        skeleton=tuple(given.get("skeleton", skeleton or (known.skeleton if known else ()))),
+        sigmas=tuple(given.get("sigmas", found.sigmas or (known.sigmas if known else ()))),
+    )
+
+
+def _mirrored(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Index pairs of names that are the same but for left and right."""
+    others = ((name.replace(left, right), index) for index, name in enumerate(names) for left, right in _SIDES)
+    return [(index, names.index(other)) for other, index in others if other != names[index] and other in names]
+
+
+def read_points(raw: msgspec.Raw, count: int) -> list[float] | None:
+    """The `keypoints` of an annotation as x, y, visibility of each, in the plane; None if they are malformed, zeros if
+    there are none."""
+    try:
+        numbers = np.array(_NUMBERS.decode(raw) or [0.0] * (3 * count))
+    except msgspec.ValidationError:
+        return None
+    if len(numbers) != 3 * count or not np.isfinite(numbers).all() or not np.isin(numbers[2::3], (0, 1, 2)).all():
+        return None
+    points = numbers.reshape(count, 3)
+    points[:, :2] += PIXEL_CENTRE
+    points[points[:, 2] == 0] = 0
+    return points.ravel().tolist()
+
+
+def with_enough_keypoints(file: CocoFile, least: int) -> CocoFile:
+    """The file without images on which fewer than this many keypoints are labelled, on all instances together."""
+    counts: Counter[int] = Counter()
+    for annotation in file.annotations:
+        try:
+            found = _NUMBERS.decode(annotation.keypoints)
+        except msgspec.ValidationError:
+            continue
+        counts[annotation.image_id] += sum(value > 0 for value in (found or ())[2::3])
+    return CocoFile(
+        images=[image for image in file.images if counts[image.id] >= least],
+        categories=file.categories,
+        annotations=[annotation for annotation in file.annotations if counts[annotation.image_id] >= least],
+    )
