@@ -14,7 +14,7 @@ from detkit.data.loader import eval_loader
 from detkit.detector import Detector, evaluating
 from detkit.interfaces import Dataset, Evaluator
 from detkit.ops.distributed import counts_of_this_process
-from detkit.structures.batch import Batch
+from detkit.structures.batch import UNLABELLED, Batch
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
 from detkit.tta import Augmentation
@@ -54,8 +54,8 @@ def evaluate(
     Raises:
         ValueError: the model and the dataset have no class in common, or other classes and `losses` are asked for.
     """
-    relabel = Relabelling(model.categories, dataset.categories)
-    if losses and relabel.needed:
+    relabellings = relabellings_of(model, dataset)
+    if losses and any(relabel.needed for relabel in relabellings):
         raise ValueError("validation losses need a dataset with the model's own classes, in their order")
     if losses and tta:
         raise ValueError("losses are of images as they are trained on: compute them without tta")
@@ -75,7 +75,9 @@ def evaluate(
                         sums[name] += value * len(batch)
                 images += len(batch)
             for prediction, info in zip(_predictions(model, batch, tta), batch.info, strict=True):
-                prediction = relabel(prediction.to("cpu"))
+                prediction = prediction.to("cpu")
+                for relabel in relabellings:
+                    prediction = relabel(prediction)
                 for evaluator in evaluators:
                     evaluator.add(prediction, info)
     totals = {name: float(value) for name, value in sums.items()}
@@ -128,6 +130,33 @@ class Relabelling:
         labels = self._labels[prediction.labels]
         prediction.set("labels", labels)
         return prediction.select(labels >= 0)
+
+
+class PixelRelabelling(Relabelling):
+    """The same for classes of pixels: those that the dataset does not have become UNLABELLED, which is wrong wherever
+    the ground truth has a label."""
+
+    def __call__(self, prediction: Prediction) -> Prediction:
+        """A prediction on the host with the dataset's labels of pixels."""
+        if self.needed and "semantic" in prediction:
+            labels = self._labels[prediction.semantic]
+            prediction.set("semantic", torch.where(labels < 0, UNLABELLED, labels))
+        return prediction
+
+
+def relabellings_of(model: Detector, dataset: Dataset) -> list[Relabelling]:
+    """From a model's classes to a dataset's: of instances, unless the model labels pixels alone, and of pixels, if both
+    have them.
+
+    Raises:
+        ValueError: there is no class in common.
+    """
+    found, pixels = [], model.semantic_categories
+    if model.categories != pixels:
+        found.append(Relabelling(model.categories, dataset.categories))
+    if pixels is not None and dataset.semantic_categories is not None:
+        found.append(PixelRelabelling(pixels, dataset.semantic_categories))
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -88,7 +88,7 @@ def _run(
     from detkit.data.source import find_splits
     from detkit.engine.processes import Processes
     from detkit.engine.run import write_json
-    from detkit.evaluation import Relabelling, evaluate
+    from detkit.evaluation import evaluate, relabellings_of
     from detkit.model_directory import load
 
     splits = find_splits(options["data"])
@@ -100,7 +100,7 @@ def _run(
     with Processes(device) as processes:
         model = load(source, device=processes.device)
         dataset = splits[split].open()
-        relabelling = Relabelling(model.categories, dataset.categories)
+        missing = [name for relabelling in relabellings_of(model, dataset) for name in relabelling.missing]
         metrics = evaluate(
             model,
             dataset,
@@ -118,10 +118,8 @@ def _run(
             evaluator.save(out)
         write_json(out / "metrics.json", metrics)
     print(f"{source} on {len(dataset)} images of {options['data']}, split {split}")
-    if relabelling.missing:
-        print(
-            f"classes that the model does not know, none of whose objects it can find: {', '.join(relabelling.missing)}"
-        )
+    if missing:
+        print(f"classes that the model does not know, none of whose objects it can find: {', '.join(missing)}")
     _show(evaluators, metrics)
     print(f"written: {out / 'metrics.json'}")
 

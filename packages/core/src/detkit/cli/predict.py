@@ -18,7 +18,8 @@ MODEL is a model directory, a run's directory (its best model, else its last) or
 a folder of images or a pattern in quotes, such as "photos/**/*.jpg".
 
 Writes DIR/NAME.png with boxes, masks, names and scores drawn (images); DIR/predictions.json in COCO's results form,
-with the dataset's own category ids (json); DIR/predictions.csv, one row for each detection (csv).
+with the dataset's own category ids (json); DIR/predictions.csv, one row for each detection (csv). Of a model that
+labels pixels, json also writes DIR/panoptic.json with DIR/panoptic/NAME.png, or DIR/semantic/NAME.png.
 
 Images that cannot be read are reported and left out; the exit status is then 1.
 """
@@ -95,7 +96,7 @@ def _predict(
         on_unreadable=skip,
     )
     found: Counter[str] = Counter()
-    with ResultFiles(out, kinds, detector.categories) as files:
+    with ResultFiles(out, kinds, detector.categories, detector.semantic_categories) as files:
         quiet = not console.is_terminal
         for image, prediction in track(
             pairs, "predicting", len(images), console=console, disable=quiet, transient=True

@@ -25,7 +25,12 @@ def contact_sheet(dataset: Dataset, indices: Sequence[int], columns: int = 4) ->
     sheet = Image.new("RGB", (columns * TILE, rows * TILE), (255, 255, 255))
     for place, index in enumerate(indices):
         sample = dataset[index]
-        picture = draw(sample.image, _as_prediction(sample, len(dataset.categories)), categories)
+        picture = draw(
+            sample.image,
+            _as_prediction(sample, len(dataset.categories)),
+            categories,
+            semantic_categories=dataset.semantic_categories,
+        )
         picture.thumbnail((TILE, TILE))
         sheet.paste(picture, (place % columns * TILE, place // columns * TILE))
     return sheet
@@ -38,4 +43,6 @@ def _as_prediction(sample: Sample, classes: int) -> Prediction:
     prediction = Prediction((height, width), boxes=plain["boxes"], labels=labels)
     if "masks" in plain:
         prediction.set("masks", plain["masks"].bool())
+    if "semantic" in plain:
+        prediction.set("semantic", plain["semantic"])
     return prediction

@@ -13,6 +13,7 @@ from torch import Tensor
 from detkit.drawing.labels import place_labels
 from detkit.drawing.masks import blend_masks
 from detkit.drawing.palette import colour, text_colour
+from detkit.drawing.regions import middle, regions
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
 
@@ -24,24 +25,27 @@ def draw(
     prediction: Prediction,
     categories: Categories,
     *,
+    semantic_categories: Categories | None = None,
     score_threshold: float = -math.inf,
     mask_opacity: float = 0.45,
     font: str | Path | None = None,
     enlarge: bool = True,
 ) -> Image.Image:
-    """Draw masks, boxes, class names and scores.
+    """Draw masks, boxes, class names and scores; for panoptic predictions their segments instead.
 
     Args:
         image: the image that was predicted on: a tensor (3, H, W) or an array (H, W, 3), uint8 RGB, or a PIL image.
         prediction: in the image's pixels; the image's size is its `image_size`.
         categories: of the model; a class has the same colour in every picture.
+        semantic_categories: of the model's pixels, where it labels them.
         score_threshold: instances below are not drawn.
         mask_opacity: of the masks' fill, from 0 to 1.
         font: a TrueType file for names that Pillow's own font cannot write; it has Latin letters only.
         enlarge: whether an image smaller than 640 pixels is enlarged, by a whole number, so that labels fit.
 
     Raises:
-        ValueError: the image is of another size than the one that was predicted on, or the font cannot be read.
+        ValueError: the image is of another size than the one that was predicted on, the classes of its pixels are
+            missing, or the font cannot be read.
     """
     pixels = _pixels(image)
     if pixels.shape[:2] != tuple(prediction.image_size):
@@ -53,14 +57,28 @@ def draw(
         prediction = prediction.select(prediction.scores >= score_threshold)
     zoom = max(1, -(-_LEGIBLE // max(pixels.shape[:2]))) if enlarge else 1
     picture = Image.fromarray(pixels).resize((pixels.shape[1] * zoom, pixels.shape[0] * zoom), Image.Resampling.BICUBIC)
-    if len(prediction) == 0:
+    size = math.sqrt(picture.width * picture.height)
+    line = max(1, round(size / 320))
+    letters = _font(font, max(14, round(size / 50)) if enlarge else max(10, round(size / 50)))
+    if "semantic" in prediction or "panoptic" in prediction:
+        if semantic_categories is None:
+            raise ValueError("the prediction labels pixels; give semantic_categories, those of the model")
+        picture = _with_regions(
+            picture,
+            prediction,
+            categories,
+            semantic_categories,
+            opacity=mask_opacity,
+            line=line,
+            zoom=zoom,
+            font=letters,
+        )
+    if len(prediction) == 0 or "panoptic" in prediction:
         return picture
 
     scores = prediction.scores.tolist() if "scores" in prediction else [None] * len(prediction)  # ground truth has none
     labels = prediction.labels.tolist() if "labels" in prediction else [None] * len(scores)
     colours = [colour(label or 0) for label in labels]
-    size = math.sqrt(picture.width * picture.height)
-    line = max(1, round(size / 320))
     if "masks" in prediction:
         masks = prediction.masks.numpy(force=True).astype(bool).repeat(zoom, axis=1).repeat(zoom, axis=2)
         pixels = np.array(picture)
@@ -74,14 +92,34 @@ def draw(
         _draw_outline(pen, corners[index], colours[index], line)
     names = ["" if label is None else categories.names[label] for label in labels]
     texts = [(name, "" if score is None else f"{score:.2f}") for name, score in zip(names, scores, strict=True)]
-    _draw_labels(
-        pen,
-        corners,
-        texts,
-        colours,
-        best_first,
-        _font(font, max(14, round(size / 50)) if enlarge else max(10, round(size / 50))),
-    )
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    _draw_labels(pen, boxes, texts, colours, best_first, letters)
+    return picture
+
+
+def _with_regions(
+    picture: Image.Image,
+    prediction: Prediction,
+    categories: Categories,
+    semantic_categories: Categories,
+    *,
+    opacity: float,
+    line: int,
+    zoom: int,
+    font: ImageFont.FreeTypeFont,
+) -> Image.Image:
+    """A picture with the regions of a prediction and their names, large ones first."""
+    found = sorted(regions(prediction, categories, semantic_categories), key=lambda region: -region.mask.sum())
+    if not found:
+        return picture
+    colours = [region.colour for region in found]
+    masks = np.stack([region.mask for region in found]).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    pixels = np.array(picture)
+    blend_masks(pixels, masks, colours, opacity=opacity, line=line)
+    picture = Image.fromarray(pixels)
+    points = np.array([middle(region.mask) for region in found]) * zoom
+    texts = [(region.name, region.score) for region in found]
+    _draw_labels(ImageDraw.Draw(picture), np.tile(points, 2), texts, colours, range(len(found)), font, centred=True)
     return picture
 
 
@@ -115,18 +153,22 @@ def _draw_outline(pen: ImageDraw.ImageDraw, corners: np.ndarray, colour: tuple[i
 
 def _draw_labels(
     pen: ImageDraw.ImageDraw,
-    corners: np.ndarray,
+    boxes: np.ndarray,
     names_and_scores: Sequence[tuple[str, str]],
     colours: Sequence[tuple[int, int, int]],
     best_first: Sequence[int],
     font: ImageFont.FreeTypeFont,
+    *,
+    centred: bool = False,
 ) -> None:
     width, height = pen.im.size
     ascent, descent = font.getmetrics()
     margin = max(1, ascent // 5)
     texts = [_text(name, score, font, width - 2 * margin) for name, score in names_and_scores]
     sizes = [(math.ceil(font.getlength(text)) + 2 * margin, ascent + descent + margin) for text in texts]
-    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    if centred:  # labels go above boxes: one of no height, half a label below the middle
+        half = np.array(sizes) / 2
+        boxes = boxes + np.stack([-half[:, 0], half[:, 1], half[:, 0], half[:, 1]], axis=1)
     order = np.array(best_first)
     places = place_labels(boxes[order], [sizes[index] for index in order], (height, width))
     for index, (x, y) in reversed(list(zip(best_first, places.tolist(), strict=True))):

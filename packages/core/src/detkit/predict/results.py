@@ -13,7 +13,9 @@ import numpy as np
 from hotcoco import mask as rle
 from torch import Tensor
 
+from detkit.atomic import write_whole
 from detkit.drawing import draw
+from detkit.predict.pixels import panoptic_entry, save_pixels
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
 
@@ -32,6 +34,12 @@ class ResultFiles:
         predictions.json  a list in COCO's results form, with file and category names
         predictions.csv   one row for each detection
 
+    and with predictions.json, from models that label pixels,
+
+        panoptic.json     segments in COCO's panoptic results form, with names and scores; their ids are the colours
+                          of panoptic/NAME.png
+        semantic/NAME.png labels of pixels as grey values, where there are no segments
+
     Images count from 1 in `image_id`; categories have the dataset's own ids. The two tables appear under their names
     when they are complete, at the end of the `with` block; after an error they are left out.
 
@@ -39,11 +47,20 @@ class ResultFiles:
         folder: created if need be.
         kinds: which of images, json and csv to write.
         categories: of the model.
+        semantic_categories: of its pixels, where it labels them.
     """
 
-    def __init__(self, folder: Path, kinds: Sequence[str], categories: Categories) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kinds: Sequence[str],
+        categories: Categories,
+        semantic_categories: Categories | None = None,
+    ) -> None:
         self.folder = folder
         self._categories = categories
+        self._semantic_categories = semantic_categories
+        self._segments: list[dict[str, Any]] = []
         self._pictures = "images" in kinds
         self._names: set[str] = set()
         self._images = 0
@@ -59,9 +76,15 @@ class ResultFiles:
         """Write the prediction for an image (3, H, W) uint8 RGB."""
         self._images += 1
         name = prediction.path or f"image-{self._images}"
+        picture = self._picture_name(name)
         if self._pictures:
-            draw(image, prediction, self._categories).save(self.folder / self._picture_name(name))
+            pixels = self._semantic_categories
+            draw(image, prediction, self._categories, semantic_categories=pixels).save(self.folder / picture)
         if self._json is not None:
+            save_pixels(prediction, self.folder, picture)
+            if "panoptic" in prediction and self._semantic_categories is not None:
+                known = (self._categories, self._semantic_categories)
+                self._segments.append(panoptic_entry(prediction, self._images, picture, *known))
             for entry in coco_entries(prediction, self._images, self._categories):
                 self._json.write(("[\n" if self._entries == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
                 self._entries += 1
@@ -73,6 +96,9 @@ class ResultFiles:
     ) -> None:
         if self._json is not None and error is None:
             self._json.write("[]\n" if self._entries == 0 else "\n]\n")
+        if self._segments and error is None:
+            text = json.dumps({"annotations": self._segments}, ensure_ascii=False)
+            write_whole(self.folder / "panoptic.json", text)
         if self._csv is not None and self._images == 0:
             self._csv.write(",".join((*_COLUMNS, *_BOX_COLUMNS[4])) + "\n")
         for file in (self._json, self._csv):
