@@ -90,7 +90,7 @@ def test_every_array_arrives_where_it_belongs(files: tuple[Path, Path], tmp_path
     for theirs, ours in (
         ("backbone.bottom_up.res4.1.conv2.norm.running_var", "backbone.res4.1.conv2.norm.running_var"),
         ("backbone.fpn_output3.weight", "neck.output.p3.weight"),
-        ("roi_heads.box_head.fc2.bias", "heads.box.trunk.1.bias"),
+        ("roi_heads.box_head.fc2.bias", "heads.box.trunk.linears.1.bias"),
         ("roi_heads.box_predictor.bbox_pred.weight", "heads.box.predictor.deltas.weight"),
         ("roi_heads.mask_head.mask_fcn1.weight", "heads.mask.trunk.0.weight"),
     ):
@@ -139,7 +139,7 @@ def test_an_unknown_key_is_an_error_that_names_it(files: tuple[Path, Path], tmp_
 
 def test_a_value_without_counterpart_says_what_has_one(files: tuple[Path, Path], tmp_path: Path) -> None:
     message = problem(files, tmp_path, **{"MODEL.FPN.FUSE_TYPE": "max"})
-    assert "MODEL.FPN.FUSE_TYPE is 'max'; only 'sum' has a counterpart" in message
+    assert "MODEL.FPN.FUSE_TYPE is 'max'; only 'sum' or 'avg' has a counterpart" in message
 
 
 def test_a_config_that_builds_on_another_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_missing_and_left_over_arrays_are_listed(files: tuple[Path, Path], tmp_p
     with pytest.raises(ValueError, match=r"does not fit the model") as caught:
         det_detectron2.convert(*files, tmp_path / "out")
     assert "roi_heads.keypoint_head.score.weight has no counterpart" in str(caught.value)
-    assert "1 missing: heads.box.trunk.0.weight" in str(caught.value)
+    assert "1 missing: heads.box.trunk.linears.0.weight" in str(caught.value)
 
 
 def test_yaml_that_would_run_code_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:

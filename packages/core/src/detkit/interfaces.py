@@ -115,9 +115,10 @@ class RoiSamples:
 
     boxes (B, N, 4), or (B, N, 5) rotated, and valid (B, N). `pooled` (B * N, C, S, S) are the features of the boxes
     where the detector has a `RoiTrunk`, else None: heads then pool for themselves. In training: labels (B, N) with the
-    number of classes for background, target_index (B, N) the ground truth that each box is matched to, and foreground
-    only in the first `foreground` columns. In inference, after a box head has run: scores and labels of the detections,
-    which `boxes` then are. `outputs` are the tensors (B, N, ...) that heads add for the predictions.
+    number of classes for background, target_index (B, N) the ground truth that each box is matched to, foreground
+    only in the first `foreground` columns, and image_sizes (B, 2) height, width; a head may move the boxes for those
+    after it. In inference, after a box head has run: scores and labels of the detections, which `boxes` then are.
+    `outputs` are the tensors (B, N, ...) that heads add for the predictions.
     """
 
     boxes: Tensor
@@ -126,6 +127,7 @@ class RoiSamples:
     scores: Tensor | None = None
     target_index: Tensor | None = None
     foreground: int = 0
+    image_sizes: Tensor | None = None
     pooled: Tensor | None = None
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
@@ -325,10 +327,20 @@ class Tracker(ABC):
 
 
 class CheckpointFormat(ABC):
-    """Turns somebody else's config and weights into a detkit model directory (`detkit convert NAME ...`)."""
+    """Turns somebody else's models into detkit model directories (`detkit convert NAME ...`)."""
 
     kind: ClassVar[str] = "checkpoint_format"
 
     @abstractmethod
-    def convert(self, config: Path | None, weights: Path | None, out: Path) -> Path:
-        """Write a model directory. ValueError that lists whatever has no counterpart."""
+    def convert(self, model: str, weights: Path | None, out: Path, *, sha256: str | None = None) -> Path:
+        """Write a model directory.
+
+        Args:
+            model: a config file, or the name under which the model is published.
+            weights: a checkpoint; None for a published one, which is downloaded.
+            out: the directory to write.
+            sha256: the checksum that a downloaded checkpoint must have, or its first digits.
+
+        Raises:
+            ValueError: lists whatever has no counterpart, or says what is missing.
+        """

@@ -8,9 +8,16 @@ from det_detectron2.backbones import NORMS, res5
 from det_detectron2.config import Detectron2Config
 
 NAMES = (
-    (r"roi_heads\.box_head\.fc(\d+)\.(weight|bias)", r"heads.box.trunk.{\1-1}.\2"),
+    (r"roi_heads\.box_head\.fc(\d+)\.(weight|bias)", r"heads.box.trunk.linears.{\1-1}.\2"),
+    (r"roi_heads\.box_head\.conv(\d+)\.(.+)", r"heads.box.trunk.convs.{\1-1}.\2"),
     (r"roi_heads\.box_predictor\.cls_score\.(weight|bias)", r"heads.box.predictor.scores.\1"),
     (r"roi_heads\.box_predictor\.bbox_pred\.(weight|bias)", r"heads.box.predictor.deltas.\1"),
+    (r"roi_heads\.box_head\.(\d)\.fc(\d+)\.(weight|bias)", r"heads.box.trunks.\1.linears.{\2-1}.\3"),
+    (r"roi_heads\.box_head\.(\d)\.conv(\d+)\.(.+)", r"heads.box.trunks.\1.convs.{\2-1}.\3"),
+    (r"roi_heads\.box_predictor\.(\d)\.cls_score\.(weight|bias)", r"heads.box.predictors.\1.scores.\2"),
+    (r"roi_heads\.box_predictor\.(\d)\.bbox_pred\.(weight|bias)", r"heads.box.predictors.\1.deltas.\2"),
+    (r"roi_heads\.keypoint_head\.conv_fcn(\d+)\.(.+)", r"heads.keypoint.trunk.{\1-1}.\2"),
+    (r"roi_heads\.keypoint_head\.score_lowres\.(weight|bias)", r"heads.keypoint.upsample.\1"),
     (r"roi_heads\.mask_head\.mask_fcn(\d+)\.(.+)", r"heads.mask.trunk.{\1-1}.\2"),
     (r"roi_heads\.mask_head\.deconv\.(weight|bias)", r"heads.mask.predictor.upsample.\1"),
     (r"roi_heads\.mask_head\.predictor\.(weight|bias)", r"heads.mask.predictor.logits.\1"),
@@ -19,16 +26,22 @@ NAMES = (
 
 def roi_heads(config: Detectron2Config) -> dict[str, Any]:
     """`heads` and the `sampling` of their training."""
-    config.expect("MODEL.KEYPOINT_ON", False)
-    config.unused("MODEL.ROI_KEYPOINT_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD")
     features = config.take("MODEL.ROI_HEADS.IN_FEATURES")
-    if config.expect("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "Res5ROIHeads") == "Res5ROIHeads":
+    name = config.expect("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads")
+    if name != "CascadeROIHeads":
+        config.unused("MODEL.ROI_BOX_CASCADE_HEAD")
+    if name == "Res5ROIHeads":
         return {**_res5_heads(config, features), "sampling": _sampling(config)}
-    heads = {"box": {**_box_head(config), **_pooling(config, "MODEL.ROI_BOX_HEAD", features)}}
+    box = _cascade_head(config) if name == "CascadeROIHeads" else _box_head(config)
+    heads = {"box": {**box, **_pooling(config, "MODEL.ROI_BOX_HEAD", features)}}
     if config.take("MODEL.MASK_ON"):
         heads["mask"] = {**_mask_head(config), **_pooling(config, "MODEL.ROI_MASK_HEAD", features)}
     else:
         config.unused("MODEL.ROI_MASK_HEAD")
+    if config.take("MODEL.KEYPOINT_ON"):
+        heads["keypoint"] = {**_keypoint_head(config), **_pooling(config, "MODEL.ROI_KEYPOINT_HEAD", features)}
+    else:
+        config.unused("MODEL.ROI_KEYPOINT_HEAD")
     return {"heads": heads, "sampling": _sampling(config)}
 
 
@@ -37,6 +50,8 @@ def _res5_heads(config: Detectron2Config, features: list[str]) -> dict[str, Any]
     pooling = _pooling(config, "MODEL.ROI_BOX_HEAD", features)
     pooling["size"] = pooling.pop("pool_size")
     head = "MODEL.ROI_BOX_HEAD"
+    config.expect("MODEL.KEYPOINT_ON", False)
+    config.unused("MODEL.ROI_KEYPOINT_HEAD")
     config.unused(*(f"{head}.{key}" for key in ("NAME", "NUM_FC", "FC_DIM", "NUM_CONV", "CONV_DIM", "NORM")))
     config.unused(f"{head}.TRAIN_ON_PRED_BOXES", "MODEL.ROI_MASK_HEAD.POOLER_TYPE")
     config.unused("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO")
@@ -59,30 +74,51 @@ def _pooling(config: Detectron2Config, head: str, features: list[str]) -> dict[s
 
 
 def _box_head(config: Detectron2Config) -> dict[str, Any]:
-    head = "MODEL.ROI_BOX_HEAD"
-    config.expect(f"{head}.NAME", "FastRCNNConvFCHead")
-    config.expect(f"{head}.NUM_CONV", 0)
-    config.expect(f"{head}.NORM", "")
-    config.expect(f"{head}.TRAIN_ON_PRED_BOXES", False)
-    config.unused(f"{head}.CONV_DIM")
     return {
         "name": "box",
+        **_box_trunk(config),
+        **_box_predictor(config),
+        "train_on_predicted": config.take("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES"),
+    }
+
+
+def _cascade_head(config: Detectron2Config) -> dict[str, Any]:
+    config.expect("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
+    config.unused("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES")  # which Detectron2's cascade does not look at
+    first, *ious = config.take("MODEL.ROI_BOX_CASCADE_HEAD.IOUS")
+    config.expect("MODEL.ROI_HEADS.IOU_THRESHOLDS", [first])
+    predictor = _box_predictor(config)
+    del predictor["class_agnostic"]
+    return {
+        "name": "cascade",
+        **_box_trunk(config),
+        **predictor,
+        "ious": ious,
+        "box_weights": config.take("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"),
+    }
+
+
+def _box_trunk(config: Detectron2Config) -> dict[str, Any]:
+    head = "MODEL.ROI_BOX_HEAD"
+    config.expect(f"{head}.NAME", "FastRCNNConvFCHead")
+    return {
+        "convs": config.take(f"{head}.NUM_CONV"),
+        "conv_channels": config.take(f"{head}.CONV_DIM"),
+        "norm": NORMS.get(config.expect(f"{head}.NORM", *NORMS), ""),
         "layers": config.take(f"{head}.NUM_FC"),
         "channels": config.take(f"{head}.FC_DIM"),
-        **_box_predictor(config),
     }
 
 
 def _box_predictor(config: Detectron2Config) -> dict[str, Any]:
     """What FastRCNNOutputLayers reads: how boxes are predicted, trained and selected."""
     head = "MODEL.ROI_BOX_HEAD"
-    config.expect(f"{head}.CLS_AGNOSTIC_BBOX_REG", False)
-    config.expect(f"{head}.BBOX_REG_LOSS_TYPE", "smooth_l1")
-    config.expect(f"{head}.USE_SIGMOID_CE", False)
-    config.expect(f"{head}.USE_FED_LOSS", False)
-    config.unused(f"{head}.FED_LOSS_FREQ_WEIGHT_POWER", f"{head}.FED_LOSS_NUM_CLASSES")
     return {
         "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
+        "class_agnostic": config.take(f"{head}.CLS_AGNOSTIC_BBOX_REG"),
+        "class_loss": "sigmoid" if config.take(f"{head}.USE_SIGMOID_CE") else "softmax",
+        "federated": _federated(config),
+        "box_loss": config.expect(f"{head}.BBOX_REG_LOSS_TYPE", "smooth_l1", "giou", "diou", "ciou"),
         "box_weights": config.take(f"{head}.BBOX_REG_WEIGHTS"),
         "smooth_l1_beta": config.take(f"{head}.SMOOTH_L1_BETA"),
         "box_weight": config.take(f"{head}.BBOX_REG_LOSS_WEIGHT"),
@@ -92,16 +128,45 @@ def _box_predictor(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
+def _federated(config: Detectron2Config) -> dict[str, Any] | None:
+    """Without the frequencies of classes, which are not in the config but in the data: training needs them."""
+    head = "MODEL.ROI_BOX_HEAD"
+    if not config.take(f"{head}.USE_FED_LOSS"):
+        config.unused(f"{head}.FED_LOSS_FREQ_WEIGHT_POWER", f"{head}.FED_LOSS_NUM_CLASSES")
+        return None
+    return {
+        "classes": config.take(f"{head}.FED_LOSS_NUM_CLASSES"),
+        "power": config.take(f"{head}.FED_LOSS_FREQ_WEIGHT_POWER"),
+    }
+
+
 def _mask_head(config: Detectron2Config) -> dict[str, Any]:
     head = "MODEL.ROI_MASK_HEAD"
     config.expect(f"{head}.NAME", "MaskRCNNConvUpsampleHead")
-    config.expect(f"{head}.CLS_AGNOSTIC_MASK", False)
     return {
         "name": "mask",
         "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
+        "class_agnostic": config.take(f"{head}.CLS_AGNOSTIC_MASK"),
         "layers": config.take(f"{head}.NUM_CONV"),
         "channels": config.take(f"{head}.CONV_DIM"),
         "norm": NORMS.get(config.expect(f"{head}.NORM", *NORMS), ""),
+    }
+
+
+def _keypoint_head(config: Detectron2Config) -> dict[str, Any]:
+    head = "MODEL.ROI_KEYPOINT_HEAD"
+    config.expect(f"{head}.NAME", "KRCNNConvDeconvUpsampleHead")
+    config.unused(f"{head}.MIN_KEYPOINTS_PER_IMAGE")  # which images are trained on
+    keypoints = config.take(f"{head}.NUM_KEYPOINTS")
+    by_visible = config.take(f"{head}.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS")
+    foreground = config.take("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE") * config.take("MODEL.ROI_HEADS.POSITIVE_FRACTION")
+    return {
+        "name": "keypoint",
+        "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
+        "num_keypoints": keypoints,
+        "channels": config.take(f"{head}.CONV_DIMS"),
+        "keypoints_per_image": None if by_visible else keypoints * foreground,
+        "weight": config.take(f"{head}.LOSS_WEIGHT"),
     }
 
 

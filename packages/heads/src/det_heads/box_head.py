@@ -3,55 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from det_heads.losses import smooth_l1
+from det_heads.box_criterion import BoxCriterion
+from det_heads.box_trunk import BoxPredictor, BoxTrunk
+from det_heads.class_loss import ClassLoss, FederatedLoss, class_probabilities
+from det_heads.detections import select_detections
+from det_heads.losses import BoxLoss
 from det_heads.pooler import RoiPooler
 from detkit.interfaces import RoiHead, RoiSamples
-from detkit.layers import init_linear, init_normal
-from detkit.ops.boxes import clip_boxes, decode_boxes, encode_boxes
-from detkit.ops.distributed import average_count
-from detkit.ops.nms import batched_nms
+from detkit.layers import Norm
+from detkit.ops.boxes import clip_boxes, decode_boxes
 from detkit.structures.batch import Targets
 from detkit.structures.shape import Shape
 
 
-class BoxPredictor(nn.Module):
-    """Class logits, background last, and box deltas of each class."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.scores = nn.Linear(channels, num_classes + 1)
-        self.deltas = nn.Linear(channels, 4 * num_classes)
-        init_normal(self.scores, std=0.01)
-        init_normal(self.deltas, std=0.001)
-        self.rows_per_class = {"scores.weight": 1, "scores.bias": 1, "deltas.weight": 4, "deltas.bias": 4}
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.scores(x).float(), self.deltas(x).float()
-
-
 class BoxHead(RoiHead):
-    """Two fully connected layers on pooled regions, then classes and class-wise boxes.
+    """Convolutions and fully connected layers on pooled regions, then classes and boxes.
 
     Args:
         input_shapes: of the neck's maps.
         in_features: the maps to pool from, finest first.
         num_classes: without background.
         pool_size, sampling_ratio, aligned: of ROIAlign.
+        convs, conv_channels, norm: how many 3x3 convolutions come first, and of which kind.
         layers, channels: of the fully connected trunk. On the regions of a detector's `roi_trunk` it starts from their
             mean over the grid; the "C4" models have no layers.
+        class_agnostic: one box for all classes of a region, instead of one for each.
+        class_loss: "softmax", one class or background; "sigmoid", each class by itself. It decides the scores too.
+        federated: which classes count in the loss, where not all are annotated in every image; needs sigmoids.
+        box_loss: "smooth_l1" of the deltas, or "giou", "diou" or "ciou" of the boxes.
         box_weights: of the (dx, dy, dw, dh) parametrisation.
         smooth_l1_beta: where the box loss turns from quadratic to linear; 0 is L1.
         class_weight, box_weight: of the losses.
+        train_on_predicted: the heads that follow are trained on the boxes that this one predicts for the true classes.
         score_threshold: detections need a higher score.
         nms_iou: overlap above which the lower score of a class goes.
         detections_per_image: the most detections of an image.
         candidates: the most (region, class) pairs of an image that enter suppression, best first.
+
+    Raises:
+        ValueError: `federated` without sigmoids; `train_on_predicted` where all heads share pooled regions.
     """
 
     def __init__(
@@ -63,80 +56,74 @@ class BoxHead(RoiHead):
         pool_size: int = 7,
         sampling_ratio: int = 0,
         aligned: bool = True,
+        convs: int = 0,
+        conv_channels: int = 256,
+        norm: Norm = "",
         layers: int = 2,
         channels: int = 1024,
+        class_agnostic: bool = False,
+        class_loss: ClassLoss = "softmax",
+        federated: FederatedLoss | None = None,
+        box_loss: BoxLoss = "smooth_l1",
         box_weights: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
         smooth_l1_beta: float = 0.0,
         class_weight: float = 1.0,
         box_weight: float = 1.0,
+        train_on_predicted: bool = False,
         score_threshold: float = 0.05,
         nms_iou: float = 0.5,
         detections_per_image: int = 100,
         candidates: int = 4000,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
         self.pool = RoiPooler(input_shapes, in_features, size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned)
-        cells = 1 if self.pool.shared else pool_size**2
-        widths = [self.pool.channels * cells] + [channels] * layers
-        linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
-        for linear in linears:
-            init_linear(linear)
-        self.trunk = nn.ModuleList(linears)
-        self.predictor = BoxPredictor(widths[-1], num_classes)
-        self.box_weights, self.smooth_l1_beta = tuple(box_weights), smooth_l1_beta
-        self.class_weight, self.box_weight = class_weight, box_weight
+        if train_on_predicted and self.pool.shared:
+            raise ValueError("train_on_predicted moves the regions, which a roi_trunk has pooled before; leave it out")
+        self.trunk = BoxTrunk(
+            self.pool, convs=convs, conv_channels=conv_channels, norm=norm, layers=layers, channels=channels
+        )
+        self.predictor = BoxPredictor(self.trunk.out_channels, num_classes, class_agnostic=class_agnostic)
+        self.criterion = BoxCriterion(
+            num_classes,
+            class_loss=class_loss,
+            federated=federated,
+            box_loss=box_loss,
+            smooth_l1_beta=smooth_l1_beta,
+            box_weights=box_weights,
+            class_weight=class_weight,
+            box_weight=box_weight,
+        )
+        self.class_loss, self.box_weights = class_loss, tuple(box_weights)
+        self.train_on_predicted = train_on_predicted
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
         self.detections_per_image, self.candidates = detections_per_image, candidates
 
     def _predict(self, features: Mapping[str, Tensor], samples: RoiSamples) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, classes + 1) and deltas (B, N, classes, 4) of the samples' boxes."""
-        x = self.pool.regions(features, samples)
-        x = x.mean(dim=(2, 3)) if self.pool.shared else x.flatten(1)
-        for layer in self.trunk:
-            x = F.relu(layer(x))
-        logits, deltas = self.predictor(x)
-        shape = samples.valid.shape
-        return logits.view(*shape, -1), deltas.view(*shape, self.num_classes, 4)
+        """Logits (B, N, classes + 1) and deltas (B, N, classes or 1, 4) of the samples' boxes."""
+        logits, deltas = self.predictor(self.trunk(self.pool.regions(features, samples)))
+        return logits.unflatten(0, samples.valid.shape), deltas.unflatten(0, samples.valid.shape)
 
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
-        """box_class: cross-entropy, mean over the sampled regions; box_regression: over the foreground, divided
-        likewise."""
-        assert samples.labels is not None and samples.target_index is not None
+        """box_class and box_regression; see `BoxCriterion`. May move the boxes of `samples`."""
+        assert samples.labels is not None
         logits, deltas = self._predict(features, samples)
-        count = average_count(samples.valid.sum()).clamp(min=1e-3)
-        entropy = F.cross_entropy(logits.flatten(0, 1), samples.labels.flatten(), reduction="none").view(
-            samples.valid.shape
-        )
-        part = slice(0, samples.foreground)
-        foreground = (samples.valid & (samples.labels < self.num_classes))[:, part, None]
-        label = samples.labels[:, part].clamp(max=self.num_classes - 1)[..., None, None].expand(-1, -1, 1, 4)
-        box_of = samples.target_index[:, part, None].expand(-1, -1, 4)
-        wanted = encode_boxes(samples.boxes[:, part], targets.boxes.gather(1, box_of), self.box_weights)
-        wanted = torch.where(foreground, wanted, 0.0)  # where there is no object the encoding is not finite
-        error = smooth_l1(deltas[:, part].gather(2, label).squeeze(2), wanted, self.smooth_l1_beta)
-        return {
-            "box_class": torch.where(samples.valid, entropy, 0.0).sum() / count * self.class_weight,
-            "box_regression": torch.where(foreground, error, 0.0).sum() / count * self.box_weight,
-        }
+        losses = self.criterion(logits, deltas, samples, targets)
+        if self.train_on_predicted:
+            label = samples.labels.clamp(max=deltas.shape[2] - 1)[..., None, None].expand(-1, -1, 1, 4)
+            moved = deltas.detach().gather(2, label).squeeze(2)
+            samples.boxes = decode_boxes(samples.boxes, moved, self.box_weights)
+        return losses
 
     def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
         """The best `detections_per_image` detections after suppression within each class, highest score first."""
         logits, deltas = self._predict(features, samples)
-        probabilities = logits.softmax(dim=-1)[..., : self.num_classes]
-        good = samples.valid[..., None] & (probabilities > self.score_threshold) & deltas.isfinite().all(dim=-1)
-        ranked = torch.where(good, probabilities, -1.0).flatten(1)
-        best = ranked.topk(min(self.candidates, ranked.shape[1]), dim=1)
-        region, label = best.indices // self.num_classes, best.indices % self.num_classes
-        moved = deltas.flatten(1, 2).gather(1, best.indices[..., None].expand(-1, -1, 4))
-        source = samples.boxes.gather(1, region[..., None].expand(-1, -1, 4))
-        boxes = clip_boxes(decode_boxes(source, moved, self.box_weights), image_sizes)
-        keep = batched_nms(boxes, best.values, label, best.values > 0, self.nms_iou)
-        final = torch.where(keep, best.values, -1.0).topk(min(self.detections_per_image, keep.shape[1]), dim=1)
-        valid = keep.gather(1, final.indices)
-        return RoiSamples(
-            boxes=torch.where(valid[..., None], boxes.gather(1, final.indices[..., None].expand(-1, -1, 4)), 0.0),
-            valid=valid,
-            scores=final.values.clamp(min=0),
-            labels=label.gather(1, final.indices),
+        return select_detections(
+            samples,
+            class_probabilities(logits, self.class_loss),
+            deltas,
+            lambda boxes, moved: clip_boxes(decode_boxes(boxes, moved, self.box_weights), image_sizes),
+            score_threshold=self.score_threshold,
+            nms_iou=self.nms_iou,
+            detections_per_image=self.detections_per_image,
+            candidates=self.candidates,
         )

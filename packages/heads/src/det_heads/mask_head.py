@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from det_heads.pooler import RoiPooler, foreground_rows
+from det_heads.pooler import RoiPooler, at_rows, foreground_rows
 from detkit.interfaces import RoiHead, RoiSamples
 from detkit.layers import Conv, Norm, init_normal, init_relu_conv
 from detkit.ops.compact import valid_rows
@@ -22,22 +22,22 @@ from detkit.structures.shape import Shape
 
 
 class MaskPredictor(nn.Module):
-    """Upsampling by 2 and one logit map for each class."""
+    """Upsampling by 2 and one logit map for each class, or one for all of them if `class_agnostic`."""
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
+    def __init__(self, in_channels: int, channels: int, num_classes: int, *, class_agnostic: bool = False) -> None:
         super().__init__()
         self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
-        self.logits = nn.Conv2d(channels, num_classes, 1)
+        self.logits = nn.Conv2d(channels, 1 if class_agnostic else num_classes, 1)
         init_relu_conv(self.upsample)
         init_normal(self.logits, std=0.001)
-        self.rows_per_class = {"logits.weight": 1, "logits.bias": 1}
+        self.rows_per_class = {} if class_agnostic else {"logits.weight": 1, "logits.bias": 1}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits(F.relu(self.upsample(x)))
 
 
 class MaskHead(RoiHead):
-    """Convolutions on pooled regions, upsampling by 2, a mask for each class.
+    """Convolutions on pooled regions, upsampling by 2, a mask for each class or for all of them.
 
     Args:
         input_shapes: of the neck's maps.
@@ -46,6 +46,7 @@ class MaskHead(RoiHead):
         pool_size, sampling_ratio, aligned: of ROIAlign; masks have twice the pool's size.
         layers, norm: of the convolutions.
         channels: of the convolutions and of the upsampling.
+        class_agnostic: one mask for all classes of a region, instead of one for each.
         weight: of the loss.
         threshold: pixels from this probability on belong to the mask.
     """
@@ -62,6 +63,7 @@ class MaskHead(RoiHead):
         layers: int = 4,
         channels: int = 256,
         norm: Norm = "",
+        class_agnostic: bool = False,
         weight: float = 1.0,
         threshold: float = 0.5,
     ) -> None:
@@ -73,13 +75,14 @@ class MaskHead(RoiHead):
         for conv in convs:
             init_relu_conv(conv)
         self.trunk = nn.Sequential(*convs)
-        self.predictor = MaskPredictor(widths[-1], channels, num_classes)
+        self.predictor = MaskPredictor(widths[-1], channels, num_classes, class_agnostic=class_agnostic)
         self.weight, self.threshold = weight, threshold
 
     def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:
-        """Mask logits (R, M, M) of the class labels (R,) in the boxes at `rows` (R,) of all (B * N,)."""
+        """Mask logits (R, M, M) of the class labels (R,), of any class for background, in the boxes at `rows` (R,) of
+        all (B * N,)."""
         logits = self.predictor(self.trunk(self.pool.regions(features, samples, rows)))
-        index = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        index = labels.clamp(max=logits.shape[1] - 1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
         return logits.gather(1, index).squeeze(1).float()
 
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
@@ -92,8 +95,7 @@ class MaskHead(RoiHead):
             raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
         assert samples.labels is not None and samples.target_index is not None
         foreground, rows = foreground_rows(samples, self.num_classes, targets.extra.get("has_mask"))
-        labels = samples.labels.flatten()[rows].clamp(max=self.num_classes - 1)
-        logits = self._logits(features, samples, rows, labels)
+        logits = self._logits(features, samples, rows, samples.labels.flatten()[rows])
         images = rows // samples.valid.shape[1]
         instance = images * targets.masks.shape[1] + samples.target_index.flatten()[rows]
         wanted = crop_masks(targets.masks.flatten(0, 1), samples.boxes.flatten(0, 1)[rows], instance, logits.shape[-1])
@@ -106,9 +108,7 @@ class MaskHead(RoiHead):
         assert samples.labels is not None
         rows = valid_rows(samples.valid.flatten())
         logits = self._logits(features, samples, rows, samples.labels.flatten()[rows])
-        grids = torch.where(samples.valid.flatten()[rows, None, None], logits.sigmoid(), 0.0)
-        grids = grids.new_zeros(samples.valid.numel(), *grids.shape[1:]).index_copy(0, rows, grids)
-        grids = grids.view(*samples.valid.shape, *grids.shape[1:])
+        grids = at_rows(logits.sigmoid(), rows, samples.valid)
         return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
 
     def mirrored(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

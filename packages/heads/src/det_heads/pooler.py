@@ -122,7 +122,8 @@ def image_index(boxes: Tensor) -> Tensor:
 
 def foreground_rows(samples: RoiSamples, num_classes: int, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """What a head trains on that describes objects: `foreground` (R,) bool, and the `rows` (R,) of the flattened
-    (B * N,) samples that it is about, which hold every foreground sample and on a CPU nothing else.
+    (B * N,) samples that it is about, which hold every foreground sample and on a CPU nothing else. Elsewhere the rest
+    of the rows repeats them, for the statistics of batch norms.
 
     Args:
         samples: in training, foreground first.
@@ -134,6 +135,18 @@ def foreground_rows(samples: RoiSamples, num_classes: int, usable: Tensor | None
     foreground = samples.valid[:, part] & (samples.labels[:, part] < num_classes)
     if usable is not None:
         foreground &= usable.gather(1, samples.target_index[:, part])
-    chosen = valid_rows(foreground.flatten())
+    foreground = foreground.flatten()
+    chosen = valid_rows(foreground)
+    position = torch.arange(len(chosen), device=chosen.device)
+    count = foreground.sum().clamp(min=1)
+    chosen = chosen[position % count]
     width = max(1, samples.foreground)
-    return foreground.flatten()[chosen], chosen // width * samples.valid.shape[1] + chosen % width
+    rows = chosen // width * samples.valid.shape[1] + chosen % width
+    return foreground[chosen] & (position < count), rows
+
+
+def at_rows(values: Tensor, rows: Tensor, valid: Tensor) -> Tensor:
+    """Values (R, ...) at `rows` (R,), all different, of the flattened (B * N,) samples -> (B, N, ...), zeros where
+    there is no value or the sample is not `valid` (B, N)."""
+    values = torch.where(valid.flatten()[rows].view(-1, *[1] * (values.ndim - 1)), values, 0.0)
+    return values.new_zeros(valid.numel(), *values.shape[1:]).index_copy(0, rows, values).unflatten(0, valid.shape)

@@ -57,6 +57,7 @@ class RoiHeadContract(ModuleContract, contract=True):
             labels=torch.where(is_object, classes, len(CATEGORIES)),
             target_index=(torch.arange(_REGIONS) % _FOREGROUND).expand(batch, -1).contiguous(),
             foreground=_FOREGROUND,
+            image_sizes=image_sizes(batch),
         )
         return module.losses(random_features(self.input_shapes, batch, gradient=True), samples, targets)
 
