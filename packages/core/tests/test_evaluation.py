@@ -12,8 +12,9 @@ import torch
 from detkit.config import Config
 from detkit.detector import Detector
 from detkit.engine.train import train
-from detkit.evaluation import Relabelling, evaluate
+from detkit.evaluation import PixelRelabelling, Relabelling, evaluate
 from detkit.interfaces import Dataset, Evaluator
+from detkit.structures.batch import UNLABELLED
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
 
@@ -90,6 +91,12 @@ def test_labels_are_matched_by_name() -> None:
     assert found.labels.tolist() == [2, 1]
     assert torch.equal(found.boxes, prediction.boxes[[0, 2]])
     assert relabelling.missing == ("emu",)
+
+
+def test_labels_of_pixels_are_matched_by_name() -> None:
+    relabelling = PixelRelabelling(Categories(("things", "sky", "sea")), Categories(("sky", "things")))
+    prediction = Prediction((1, 4), semantic=torch.tensor([[0, 1, 2, 0]]))
+    assert relabelling(prediction).semantic.tolist() == [[1, 0, UNLABELLED, 1]]
 
 
 def test_no_class_in_common_is_an_error() -> None:

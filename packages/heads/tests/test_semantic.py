@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +9,12 @@ from det_heads.semantic import semantic_fields
 from det_heads.semantic_head import SemanticFPN
 from detkit.config import build
 from detkit.detector import Detector
+from detkit.model_directory import save_model
 from detkit.structures.batch import UNLABELLED
+from detkit.structures.categories import Categories
 from detkit.structures.shape import Shape
 from detkit.testing.inputs import CATEGORIES, SEMANTIC_CATEGORIES, random_batch, random_features, random_targets
+from detkit.transfer import initialise
 
 PYRAMID = {f"p{level}": Shape(8, 2**level) for level in (2, 3, 4, 5, 6)}
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 16}
@@ -98,6 +103,20 @@ def test_segments_need_what_they_are_merged_from() -> None:
 
 def test_a_model_without_a_semantic_head_has_no_classes_of_pixels() -> None:
     assert panoptic_model(semantic_head=None, panoptic=None).semantic_categories is None
+
+
+def test_weights_for_other_classes_of_pixels_are_reused_by_name(tmp_path: Path) -> None:
+    source = panoptic_model()
+    save_model(source, tmp_path / "model", config=PANOPTIC)
+    pixels = Categories(("things", "snow", "Water"))
+    model = build(PANOPTIC, Detector, categories=CATEGORIES, semantic_categories=pixels)
+    before = model.state_dict()["semantic_head.predictor.bias"].clone()
+    report = initialise(model, tmp_path / "model")
+    given, found = (each.state_dict()["semantic_head.predictor.weight"] for each in (source, model))
+    assert torch.equal(found[[0, 2]], given[[0, 2]])
+    assert torch.equal(model.state_dict()["semantic_head.predictor.bias"][1], before[1])
+    assert (report.reused, report.fresh) == (("things", "Water"), ("snow",))
+    assert "7 -> 6 classes" in str(report)
 
 
 def test_the_losses_fall() -> None:

@@ -23,7 +23,8 @@ class Transfer:
     """What `initialise` did. `str()` says it in a sentence.
 
     arrays: how many arrays of the model were taken over, in whole or in part.
-    source_classes, classes: how many classes the source and the model have; 0 where the source has no class rows.
+    source_classes, classes: how many classes, of instances and of pixels, the source and the model have; 0 where the
+        source has no class rows.
     reused: names of the classes whose rows were taken over, where the classes differ.
     fresh: names of the classes that begin from the model's own initial values.
     random: parts of the model that the source does not cover.
@@ -56,21 +57,22 @@ def initialise(
 ) -> Transfer:
     """Copy weights into a model that has just been built, before it is trained.
 
-    Arrays whose rows belong to classes (`Detector.class_rows`) may be of other classes: rows of classes with the same
-    name (upper and lower case alike) are copied, the others keep the values they have; rows that belong to no class,
-    such as background, are copied. All other arrays must fit.
+    Arrays whose rows belong to classes (`Detector.class_rows`, `semantic_class_rows`) may be of other classes: rows of
+    classes with the same name (upper and lower case alike) are copied, the others keep the values they have; rows that
+    belong to no class, such as background, are copied. All other arrays must fit.
 
     Args:
         model: its own categories decide which rows it needs.
         source: a model directory or a run (its best model, else its last), a safetensors file, the name of published
             weights (a component of kind "weights", which are downloaded), or a state dict; of a whole model, or of its
             `backbone` alone.
-        categories: of a file or a state dict; without them its class rows are taken in order, and must be as many.
+        categories: of a file or a state dict; without them its class rows are taken in order, and must be as many. So
+            are those of pixels.
 
     Raises:
         ValueError: the source cannot be read, or arrays are missing, unexpected or of another shape; lists them.
     """
-    state, categories, origin = _read(source, categories)
+    state, categories, pixels, origin = _read(source, categories)
     if (bare := _backbone_arrays(model, state)) is not None:
         backbone = model.get_submodule("backbone")
         _refuse(differences(backbone, bare), f"{origin} does not fit the model's backbone")
@@ -78,49 +80,56 @@ def initialise(
         others = tuple(name for name, part in model.named_children() if name != "backbone" and part.state_dict())
         return Transfer(arrays=len(bare), random=others)
 
-    own, rows = model.state_dict(), model.class_rows()
-    source_classes = len(model.categories if categories is None else categories)
-    pairs = _same_names(categories or model.categories, model.categories)
-    adapted = dict(state)
-    for name, per_class in rows.items():
-        if name in state and name in own:
-            adapted[name] = _adapted(state[name], own[name], per_class, source_classes, len(model.categories), pairs)
+    own, adapted = model.state_dict(), dict(state)
+    kinds = [
+        (rows, given or target, target)
+        for rows, given, target in (
+            (model.class_rows(), categories, model.categories),
+            (model.semantic_class_rows(), pixels, model.semantic_categories),
+        )
+        if rows and target is not None
+    ]
+    for rows, given, target in kinds:
+        pairs = _same_names(given, target)
+        for name, per_class in rows.items():
+            if name in state and name in own:
+                adapted[name] = _adapted(state[name], own[name], per_class, len(given), len(target), pairs)
     _refuse(differences(model, adapted), f"{origin} is of another kind of model")
     model.load_state_dict(adapted)
-    names = model.categories.names
-    if not rows or categories is None or categories.names == names:
-        return Transfer(arrays=len(adapted), source_classes=source_classes, classes=len(names))
-    reused = {label for _, label in pairs}
+    changed = [(given, target) for _, given, target in kinds if given.names != target.names]
     return Transfer(
         arrays=len(adapted),
-        source_classes=source_classes,
-        classes=len(names),
-        reused=tuple(name for label, name in enumerate(names) if label in reused),
-        fresh=tuple(name for label, name in enumerate(names) if label not in reused),
+        source_classes=sum(len(given) for _, given, _ in kinds),
+        classes=sum(len(target) for _, _, target in kinds),
+        reused=tuple(name for given, target in changed for name in target.names if given.label_like(name) is not None),
+        fresh=tuple(name for given, target in changed for name in target.names if given.label_like(name) is None),
     )
 
 
 def _read(
     source: str | Path | Mapping[str, Tensor], categories: Categories | None
-) -> tuple[dict[str, Tensor], Categories | None, str]:
-    """State dict, categories where they are known, and what to call the source in messages."""
+) -> tuple[dict[str, Tensor], Categories | None, Categories | None, str]:
+    """State dict, categories of instances and of pixels where they are known, and what to call the source."""
     if isinstance(source, Mapping):
-        return dict(source), categories, "the state dict"
+        return dict(source), categories, None, "the state dict"
     if Path(source).suffix == ".safetensors":
-        return read_weights(Path(source)), categories, str(source)
+        return read_weights(Path(source)), categories, None, str(source)
     folder = find_model(source)
     if folder is None:
         if str(source) in registry().names("weights"):
             try:
-                return registry().load("weights", str(source))(), categories, str(source)
+                return registry().load("weights", str(source))(), categories, None, str(source)
             except ValueError as error:
                 raise ValueError(f"{error}. Or do without these weights: init=null") from error
         raise ValueError(
             f"{source} is not a model with weights; give a model directory, a run's directory, a safetensors file or "
             f"one of the published weights: {', '.join(registry().names('weights')) or 'none is installed'}"
         )
-    known = Categories.from_dict(read_meta(folder)["categories"])
-    return read_weights(folder / "model.safetensors"), known, str(folder)
+    meta = read_meta(folder)
+    known, pixels = (
+        Categories.from_dict(meta[key]) if key in meta else None for key in ("categories", "semantic_categories")
+    )
+    return read_weights(folder / "model.safetensors"), known, pixels, str(folder)
 
 
 def _backbone_arrays(model: Detector, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
