@@ -6,7 +6,8 @@ import yaml
 
 from det_detectron2 import panoptic, semantic
 from det_detectron2.config import Detectron2Config
-from det_detectron2.conversion import rename, taken_out
+from det_detectron2.conversion import taken_out
+from detkit.foreign import rename
 
 
 def config(**changes: Any) -> Detectron2Config:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from det_detectron2 import zoo
 from det_detectron2.architectures import ARCHITECTURES, DERIVED
 from det_detectron2.config import Detectron2Config
 from detkit.config import build
 from detkit.detector import Detector
-from detkit.foreign import read_foreign_checkpoint
+from detkit.foreign import load_arrays, read_foreign_checkpoint, rename
 from detkit.interfaces import CheckpointFormat
 from detkit.model_directory import save_model
 from detkit.structures.categories import Categories
-from detkit.structures.coco import COCO, COCO_PIXELS
-from detkit.weights import differences
+from detkit.structures.coco import COCO, COCO_PERSON, COCO_PIXELS
+from detkit.structures.keypoints import Keypoints
 
 
 class Detectron2Format(CheckpointFormat):
-    """`detkit convert detectron2 CONFIG WEIGHTS --out DIR`."""
+    """`detkit convert detectron2 CONFIG WEIGHTS --out DIR`; for a model of Detectron2's zoo, without the weights."""
 
-    def convert(self, config: Path | None, weights: Path | None, out: Path) -> Path:
-        if config is None or weights is None:
-            raise ValueError("Detectron2's format needs both files: detkit convert detectron2 CONFIG WEIGHTS --out DIR")
-        return convert(config, weights, out)
+    def convert(self, model: str, weights: Path | None, out: Path, *, sha256: str | None = None) -> Path:
+        if weights is not None:
+            return convert(Path(model), weights, out)
+        if Path(model).is_file():
+            raise ValueError(
+                f"{model} is a config, whose weights are needed too: detkit convert detectron2 CONFIG WEIGHTS --out DIR"
+            )
+        return zoo.convert(model, out, sha256)
 
 
 def convert(config_path: Path, weights: Path, out: Path) -> Path:
@@ -45,19 +47,20 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     if problems := config.problems():
         raise ValueError(f"{config_path} cannot be converted:\n  " + "\n  ".join(problems))
     on_coco = any(str(name).startswith("coco_20") for name in datasets)
+    on_persons = any(str(name).startswith("keypoints_coco_20") for name in datasets)
+    known = COCO_PERSON if on_persons else COCO if on_coco else None
+    categories = _categories(taken_out(tree, "num_classes"), known)
     model = build(
         tree,
         Detector,
-        categories=_categories(taken_out(tree, "num_classes"), COCO if on_coco else None),
+        categories=_with_keypoints(categories, taken_out(tree, "num_keypoints")),
         semantic_categories=_categories(taken_out(tree, "num_semantic_classes"), COCO_PIXELS if on_coco else None),
     )
     assert isinstance(model, Detector)
-    state, strangers = rename(read_foreign_checkpoint(weights), architecture.names, (*DERIVED, *architecture.derived))
-    state = {name: value for name, value in model.state_dict().items() if name in architecture.initial} | state
-    problems = [f"{name} has no counterpart" for name in strangers] + differences(model, state)
-    if problems:
-        raise ValueError(f"{weights} does not fit the model that {config_path} describes:\n  " + "\n  ".join(problems))
-    model.load_state_dict(state)
+    arrays = read_foreign_checkpoint(weights)
+    state, strangers = rename(arrays, architecture.names, (*DERIVED, *architecture.derived))
+    refusal = f"{weights} does not fit the model that {config_path} describes"
+    load_arrays(model, state, strangers, refusal, initial=architecture.initial)
     version = metadata.version("det-detectron2")
     about = {"source": f"Detectron2 checkpoint {weights.name}, converted by det-detectron2 {version}"}
     return save_model(model, out, config=tree, meta=about)
@@ -73,6 +76,16 @@ def _categories(counts: set[int], known: Categories | None) -> Categories | None
     return known if known is not None and len(known) == count else Categories.numbered(count)
 
 
+def _with_keypoints(categories: Categories | None, counts: set[int]) -> Categories | None:
+    """With keypoints, where a head has them."""
+    if categories is None or not counts:
+        return categories
+    (count,) = counts
+    if categories.keypoints is not None and len(categories.keypoints) == count:
+        return categories
+    return replace(categories, keypoints=Keypoints(tuple(f"keypoint {number}" for number in range(1, count + 1))))
+
+
 def taken_out(tree: Any, key: str) -> set[Any]:
     """The values of a key anywhere in a tree, which is left without it: the number of classes follows from their
     names."""
@@ -82,23 +95,3 @@ def taken_out(tree: Any, key: str) -> set[Any]:
         return set()
     found = {tree.pop(key)} if key in tree else set()
     return found.union(*(taken_out(entry, key) for entry in tree.values()))
-
-
-def rename(
-    state: Mapping[str, Tensor], names: tuple[tuple[str, str], ...], derived: tuple[str, ...]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Arrays under our names, and the names that no rule knows. `{N-1}` in a rule counts from 0 what Detectron2 counts
-    from 1; arrays that match `derived` follow from the config and are left out."""
-    renamed: dict[str, Tensor] = {}
-    strangers = []
-    for name, value in state.items():
-        if any(re.fullmatch(pattern, name) for pattern in derived):
-            continue
-        for pattern, ours in names:
-            if match := re.fullmatch(pattern, name):
-                target = re.sub(r"\{(\d+)-1\}", lambda number: str(int(number[1]) - 1), match.expand(ours))
-                renamed[target] = value
-                break
-        else:
-            strangers.append(name)
-    return renamed, strangers

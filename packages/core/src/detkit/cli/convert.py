@@ -8,7 +8,7 @@ from detkit.cli.running import run
 
 
 def main(argv: list[str]) -> int:
-    """`detkit convert FORMAT CONFIG WEIGHTS --out DIR`; FORMAT is a component of kind checkpoint_format."""
+    """`detkit convert FORMAT MODEL [WEIGHTS] --out DIR`; FORMAT is a component of kind checkpoint_format."""
     import click
 
     from detkit.plugins import registry
@@ -17,14 +17,18 @@ def main(argv: list[str]) -> int:
     listing = "\n\n".join(f"{component.name}: {component.summary}" for component in formats) or "none is installed"
 
     @click.command(
-        help="Turn the CONFIG and the WEIGHTS of another project into a model directory.\n\nFormats:\n\n" + listing
+        help="Turn a model of another project into a model directory. MODEL is its config file, or the name under "
+        "which it is published; its WEIGHTS are downloaded if no file is given.\n\nFormats:\n\n" + listing
     )
     @click.argument("format")
-    @click.argument("config", type=click.Path(path_type=Path))
+    @click.argument("model")
     @click.argument("weights", type=click.Path(path_type=Path), required=False)
     @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model directory to write.")
-    def convert(format: str, config: Path, weights: Path | None, out: Path) -> None:
-        written = registry().load("checkpoint_format", format)().convert(config, weights, out)
+    @click.option("--sha256", metavar="HEX", help="The checksum that a downloaded file must have.")
+    def convert(format: str, model: str, weights: Path | None, out: Path, sha256: str | None) -> None:
+        if sha256 is not None and weights is not None:
+            raise ValueError("--sha256 is of what is downloaded; leave it out, or leave out the file with the weights")
+        written = registry().load("checkpoint_format", format)().convert(model, weights, out, sha256=sha256)
         click.echo(f"wrote {written}; try: detkit predict {written} IMAGE")
 
     return run(convert, "convert", argv)
