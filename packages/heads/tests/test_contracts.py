@@ -8,6 +8,7 @@ from detkit.testing.semantic_head import SemanticHeadContract
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
 RPN = {"name": "rpn", "pre_nms_test": 50, "pre_nms_train": 50, "post_nms_test": 30, "post_nms_train": 30}
 BOX = {"name": "box", "channels": 32}
+FEDERATED = {"classes": 2, "class_frequencies": [5, 0, 10]}
 PYRAMID = {"name": "fpn", "channels": 32, "in_features": ["res3", "res4", "res5"], "top": "res5"}
 SEMANTIC = {"name": "semantic-fpn", "channels": 32}
 
@@ -31,8 +32,36 @@ class TestProposalGenerators(ProposalGeneratorContract):
 class TestRoiHeads(RoiHeadContract):
     distribution = "det-heads"
     arguments = {
-        "box": [{"channels": 32}, {"channels": 32, "sampling_ratio": 2, "smooth_l1_beta": 1.0, "layers": 1}],
-        "mask": [{"channels": 16}, {"channels": 32, "layers": 1, "norm": "gn", "sampling_ratio": 2}],
+        "box": [
+            {"channels": 32},
+            {"channels": 32, "sampling_ratio": 2, "smooth_l1_beta": 1.0, "layers": 1},
+            {"channels": 32, "convs": 1, "conv_channels": 8, "norm": "gn", "layers": 1, "class_agnostic": True},
+            {"channels": 32, "class_loss": "sigmoid", "box_loss": "giou", "train_on_predicted": True},
+            {"channels": 32, "class_loss": "sigmoid", "federated": FEDERATED, "box_loss": "ciou"},
+        ],
+        "cascade": [
+            {"channels": 32},
+            {
+                "channels": 32,
+                "convs": 1,
+                "conv_channels": 8,
+                "norm": "gn",
+                "layers": 0,
+                "ious": [0.7],
+                "box_weights": [[10, 10, 5, 5], [20, 20, 10, 10]],
+                "class_loss": "sigmoid",
+                "federated": FEDERATED,
+                "box_loss": "diou",
+            },
+        ],
+        "keypoint": [
+            {"channels": [8], "sampling_ratio": 2},
+            {"channels": [8, 16], "pool_size": 7, "keypoints_per_image": 12.0, "weight": 0.25},
+        ],
+        "mask": [
+            {"channels": 16},
+            {"channels": 32, "layers": 1, "norm": "gn", "sampling_ratio": 2, "class_agnostic": True},
+        ],
         "rfcn": [{"in_feature": "p4", "channels": 8}, {"in_feature": "p5", "grid": 2, "class_agnostic": False}],
     }
 
@@ -82,6 +111,15 @@ class TestDetectors(DetectorContract):
             for heads in (
                 {"box": BOX},
                 {"box": {**BOX, "sampling_ratio": 2}, "mask": {"name": "mask", "channels": 16, "layers": 1}},
+                {
+                    "box": {"name": "cascade", "channels": 32},
+                    "mask": {"name": "mask", "channels": 16, "layers": 1},
+                    "keypoint": {"name": "keypoint", "channels": [16]},
+                },
+                {
+                    "box": {**BOX, "class_loss": "sigmoid", "class_agnostic": True, "train_on_predicted": True},
+                    "keypoint": {"name": "keypoint", "channels": [16]},
+                },
             )
         ]
         + [

@@ -133,7 +133,8 @@ class CascadeHead(RoiHead):
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
         """box_class_stage0, box_regression_stage0 and so on; see `BoxCriterion`. The stages share the gradient of the
         feature maps."""
-        assert samples.image_sizes is not None
+        image_sizes = samples.image_sizes
+        assert image_sizes is not None
         losses = {}
         for stage, criterion in enumerate(self.criteria):
             regions = _ScaledGradient.apply(self.pool.regions(features, samples), 1 / len(self.criteria))
@@ -141,7 +142,7 @@ class CascadeHead(RoiHead):
             found = criterion(logits, deltas, samples, targets)
             losses.update({f"{name}_stage{stage}": value for name, value in found.items()})
             if stage < len(self.ious):
-                boxes = self._moved(stage, samples, deltas, samples.image_sizes)
+                boxes = self._moved(stage, samples, deltas, image_sizes)
                 samples = rematched(samples, boxes, targets, iou=self.ious[stage], background=self.num_classes)
         return losses
 
@@ -189,5 +190,5 @@ class _ScaledGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.scale, None

@@ -61,8 +61,9 @@ class KeypointHead(RoiHead):
         convs = [Conv(a, b, 3, relu=True) for a, b in pairwise(widths)]
         self.trunk = nn.Sequential(*convs)
         self.upsample = nn.ConvTranspose2d(widths[-1], num_keypoints, 4, stride=2, padding=1)
-        for layer in (*convs, self.upsample):
-            init_relu_conv(layer)
+        for conv in convs:
+            init_relu_conv(conv)
+        init_relu_conv(self.upsample)
         self.keypoints_per_image, self.weight = keypoints_per_image, weight
 
     def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor) -> Tensor:
