@@ -9,7 +9,11 @@ from det_detectron2.config import Detectron2Config
 NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn"}
 
 # How the levels above the pyramid are made, for each of Detectron2's builders of a ResNet with FPN
-TOP_LEVELS = {"build_resnet_fpn_backbone": "pool", "build_retinanet_resnet_fpn_backbone": "res5"}
+TOP_LEVELS = {
+    "build_resnet_fpn_backbone": "pool",
+    "build_retinanet_resnet_fpn_backbone": "res5",
+    "build_p67_resnet_fpn_backbone": "p5",  # CenterNet2's name for what Detectron2 has in python configs alone
+}
 
 NAMES = (
     (r"backbone\.(?:bottom_up\.)?(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from det_detectron2.lazy import LazyLoader, is_lazy, resolved
+from det_detectron2.lazy_targets import TARGETS, as_keys
 
 # Keys that describe training, data or the machine: a converted model answers the same whatever they say. Everything
 # else
@@ -43,26 +46,30 @@ class Detectron2Config:
 
     Args:
         tree: nested mappings, as in Detectron2's `config.yaml`.
+        problems: what is known already not to be convertible.
     """
 
-    def __init__(self, tree: Mapping[str, Any]) -> None:
+    def __init__(self, tree: Mapping[str, Any], problems: Sequence[str] = ()) -> None:
         self._values = dict(_flatten(tree))
         self._taken: set[str] = set()
-        self._problems: list[str] = []
+        self._problems = list(problems)
 
     @classmethod
     def read(cls, path: Path) -> Detectron2Config:
-        """Read a file, safely: tags that would run code are refused.
+        """Read a file, safely: tags that would run code are refused. A python ("lazy") config, as Detectron2 writes it
+        into its output folder, is read as the YAML config that means the same.
 
         Raises:
             ValueError: not YAML, not a Detectron2 config, or one that is not complete.
         """
         try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+            tree = yaml.load(path.read_text(encoding="utf-8"), LazyLoader)  # a safe loader
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}; give Detectron2's config.yaml") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not plain YAML: {error}") from error
+        if is_lazy(tree):
+            return cls(*as_keys(resolved(tree), TARGETS))
         if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
             raise ValueError(f"{path} is not a Detectron2 config: it has no MODEL section")
         if "_BASE_" in tree:
