@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from det_backbones.resnet import ResNet
+from det_backbones.resnet import ResNet, ResNetRes5
 from detkit.layers import FrozenBatchNorm
+from detkit.structures.shape import Shape
 
 
 @pytest.mark.parametrize(("freeze_at", "frozen"), [(0, set()), (1, {"stem"}), (3, {"stem", "res2", "res3"})])
@@ -26,9 +27,47 @@ def test_stages_after_the_last_wanted_are_not_built() -> None:
     assert list(model(torch.zeros(1, 3, 64, 64))) == ["res4"]
 
 
+def test_sides_need_not_be_multiples_of_anything() -> None:
+    features = ResNet(depth=18, width=16).eval()(torch.zeros(1, 3, 75, 101))
+    assert [tuple(each.shape[2:]) for each in features.values()] == [(19, 26), (10, 13), (5, 7), (3, 4)]
+
+
+def test_a_dilated_last_stage_keeps_the_stride() -> None:
+    model = ResNet(depth=50, width=8, res5_dilation=2)
+    assert model.output_shapes["res5"] == Shape(256, 16)
+    assert {block.conv2.dilation for block in model.res5} == {(2, 2)}
+    assert {block.conv2.dilation for block in model.res4} == {(1, 1)}
+    strides = {conv.stride for conv in (model.res5[0].conv1, model.res5[0].conv2, model.res5[0].shortcut)}
+    assert strides == {(1, 1)}
+    assert model(torch.zeros(1, 3, 64, 96))["res5"].shape == (1, 256, 4, 6)
+
+
+def test_deformable_stages_are_those_that_are_named() -> None:
+    model = ResNet(depth=50, width=8, deform=["res3", "res5"], modulated=True, deform_groups=2)
+    names = {name.removesuffix(".weight") for name in model.state_dict() if name.endswith("offset.weight")}
+    assert names == {f"res3.{i}.conv2.offset" for i in range(4)} | {f"res5.{i}.conv2.offset" for i in range(3)}
+    assert model.res5[0].conv2.offset.weight.shape == (54, 64, 3, 3)
+    assert not model.res5[0].conv2.offset.weight.any()
+
+
+def test_the_trunk_on_regions_is_the_last_stage() -> None:
+    arguments = {"depth": 50, "width": 8, "groups": 2, "width_per_group": 4, "stride_in_1x1": True}
+    backbone = ResNet(**arguments).eval()
+    trunk = ResNetRes5(input_shapes={"region": Shape(128, 16)}, **arguments).eval()
+    assert trunk.output_shapes == {"region": Shape(256, 32)}
+    trunk.res5.load_state_dict(backbone.res5.state_dict())
+    regions = torch.randn(3, 128, 14, 14)
+    with torch.no_grad():
+        assert torch.equal(trunk(regions), backbone.res5(regions))
+    assert trunk(regions).shape == (3, 256, 7, 7)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"depth": 34, "groups": 32}, "of bottlenecks, which ResNet-34 does not have"),
+        ({"deform": ["res6"]}, r"deform is \['res6'\]; choose from res2, res3, res4, res5"),
+        ({"res5_dilation": 4}, "res5_dilation is 4"),
         ({"depth": 49}, "18, 34, 50, 101 or 152"),
         ({"out_features": ["p2"]}, "choose from res2, res3, res4, res5"),
         ({"freeze_at": 6}, "freeze_at is 6"),
