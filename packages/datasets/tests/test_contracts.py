@@ -56,8 +56,21 @@ class TestSemanticEvaluator(EvaluatorContract):
         return Prediction(tuple(labels.shape), semantic=torch.full_like(labels, UNLABELLED, dtype=torch.int64))
 
 
+class TestProposalEvaluator(EvaluatorContract):
+    name = "proposals"
+
+    def make_dataset(self, folder: Path) -> Dataset:
+        return shapes(folder)
+
+
 class TestCocoEvaluator(EvaluatorContract):
     name = "coco"
 
     def make_dataset(self, folder: Path) -> Dataset:
         return shapes(folder)
+
+
+class TestCocoEvaluatorOfKeypoints(TestCocoEvaluator):
+    def make_dataset(self, folder: Path) -> Dataset:
+        make_shapes(folder, images=12, val_images=1, background_share=0.2, keypoints=True)
+        return open_split(folder)

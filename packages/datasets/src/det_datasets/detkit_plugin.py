@@ -18,7 +18,13 @@ def detkit_components() -> list[Component]:
             kind="evaluator",
             name="coco",
             target="det_datasets.coco.evaluator:CocoEvaluator",
-            summary="AP and AR of boxes and masks as COCO defines them",
+            summary="AP and AR of boxes, masks and keypoints as COCO defines them",
+        ),
+        Component(
+            kind="evaluator",
+            name="proposals",
+            target="det_datasets.coco.proposal_evaluator:ProposalEvaluator",
+            summary="Average recall of boxes of any class",
         ),
         Component(
             kind="evaluator",

@@ -146,7 +146,8 @@ class RCNN(Detector):
         """
         if (given is None) == (self.proposal_generator is None):
             raise ValueError(
-                "this model makes no proposals of its own: give them with the images, as `proposals`"
+                "this model makes no proposals of its own: give them with the images, as `proposals`, or as a file of "
+                "them to the dataset's option `proposals`"
                 if given is None
                 else "this model makes its own proposals; leave out `proposals`"
             )

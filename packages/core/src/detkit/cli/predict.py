@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +22,14 @@ Writes DIR/NAME.png with boxes, masks, names and scores drawn (images); DIR/pred
 with the dataset's own category ids (json); DIR/predictions.csv, one row for each detection (csv). Of a model that
 labels pixels, json also writes DIR/panoptic.json with DIR/panoptic/NAME.png, or DIR/semantic/NAME.png.
 
+DIR/proposals.npz (proposals) has all boxes, whatever their scores, for models that take --proposals.
+
 Images that cannot be read are reported and left out; the exit status is then 1.
 """
 
 
 def main(argv: list[str]) -> int:
-    """`detkit predict MODEL SOURCE... [--out DIR] [--save images,json,csv]`; 1 if some images could not be read."""
+    """`detkit predict MODEL SOURCE... [--out DIR] [--save images,json,...]`; 1 if some images could not be read."""
     import click
 
     params: list[click.Parameter] = [
@@ -41,10 +44,16 @@ def main(argv: list[str]) -> int:
             help="Folder for the results; must be new or empty.",
         ),
         click.Option(["--overwrite"], is_flag=True, help="Let DIR hold files; those of the same name are replaced."),
-        click.Option(["--save"], default="images", show_default=True, help="Some of images,json,csv."),
+        click.Option(["--save"], default="images", show_default=True, help="Some of images,json,csv,proposals."),
         click.Option(["--score"], default=0.5, show_default=True, help="Leave out detections with a lower score."),
         click.Option(["--labels"], metavar="NAME,NAME", help="Classes to keep; all by default."),
         click.Option(["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images at a time."),
+        click.Option(
+            ["--proposals"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Boxes to start from (.npz, .pkl), for models that make none: found by the images' names.",
+        ),
         click.Option(["--tta"], is_flag=True, help="Test-time augmentation: several sizes, each also mirrored."),
         click.Option(["--device"], default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, ..."),
     ]
@@ -60,23 +69,32 @@ def _predict(
     score: float,
     labels: str | None,
     batch_size: int,
+    proposals: Path | None,
     tta: bool,
     device: str,
 ) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from detkit.data.loader import EVALUATION_PROPOSALS
+    from detkit.data.proposals import read_proposals
     from detkit.predict import stream
+    from detkit.predict.proposals import SavedProposals
     from detkit.predict.results import KINDS, ResultFiles
     from detkit.predict.sources import find_sources
 
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     kinds = _split(save)
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise ValueError(f"--save has {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    if unknown := [kind for kind in kinds if kind not in (*KINDS, "proposals")]:
+        raise ValueError(f"--save has {', '.join(unknown)}; there are {', '.join(KINDS)}, proposals")
     if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty; give another --out, or --overwrite to replace files of the same name")
     images = list(find_sources(sources))
+    given = None
+    if proposals is not None:
+        table = read_proposals(proposals)
+        given = [table.of_file(image.path or "", EVALUATION_PROPOSALS) for image in images]
+    saved = SavedProposals(out / "proposals.npz") if "proposals" in kinds else None
     detector, notes = _load(model, device)
     for note in notes:
         console.print(f"note: {note}")
@@ -89,10 +107,11 @@ def _predict(
     pairs = stream(
         detector,
         images,
-        score_threshold=score,
+        score_threshold=score if saved is None else -math.inf,
         labels=None if labels is None else _split(labels),
         batch_size=batch_size,
         tta=tta,
+        proposals=given,
         on_unreadable=skip,
     )
     found: Counter[str] = Counter()
@@ -101,9 +120,16 @@ def _predict(
         for image, prediction in track(
             pairs, "predicting", len(images), console=console, disable=quiet, transient=True
         ):
+            if saved is not None:
+                saved.add(prediction)
+                prediction = prediction.select(prediction.scores >= score)
             files.add(image, prediction)
-            if len(prediction):
+            if "labels" in prediction:
                 found.update(detector.categories.names[label] for label in prediction.labels.tolist())
+            else:
+                found["of no class"] += len(prediction)
+        if saved is not None:
+            saved.write()
     print(_summary(len(images), len(unreadable), found, out, kinds))
     raise SystemExit(1 if unreadable else 0)
 
@@ -132,6 +158,11 @@ def _summary(images: int, unreadable: int, found: Counter[str], out: Path, kinds
     lines = [f"{found.total()} objects in {images - unreadable} images" + (f": {by_name}" if by_name else "")]
     if unreadable:
         lines.append(f"{unreadable} images could not be read")
-    written = {"images": f"{out}/*.png", "json": f"{out}/predictions.json", "csv": f"{out}/predictions.csv"}
+    written = {
+        "images": f"{out}/*.png",
+        "json": f"{out}/predictions.json",
+        "csv": f"{out}/predictions.csv",
+        "proposals": f"{out}/proposals.npz",
+    }
     lines.append("written: " + ", ".join(path for kind, path in written.items() if kind in kinds))
     return "\n".join(lines)

@@ -65,8 +65,8 @@ class ProposalTable:
             raise ValueError(f"{self.path} has no proposals for image {image_id}")
         return self._row(row)
 
-    def of_file(self, name: str) -> tuple[Tensor, Tensor]:
-        """The same for an image file; where there are no file names, its own name must be the id.
+    def of_file(self, name: str, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` best of an image file; where the table has no file names, the name must be the image's id.
 
         Raises:
             ValueError: the file of proposals does not have it, or has several of this name.
@@ -75,11 +75,13 @@ class ProposalTable:
         if self.file_names is None:
             if not file.stem.isdecimal():
                 raise ValueError(f"{self.path} has no file names, so {file.name} must be called by its id, as 139.jpg")
-            return self.of_image(int(file.stem))
+            boxes, scores = self.of_image(int(file.stem))
+            return boxes[:count], scores[:count]
         rows = np.flatnonzero(self.file_names == file.name)
         if len(rows) != 1:
             raise ValueError(f"{self.path} has proposals for {len(rows) or 'no'} images called {file.name}, not for 1")
-        return self._row(int(rows[0]))
+        boxes, scores = self._row(int(rows[0]))
+        return boxes[:count], scores[:count]
 
     def require(self, image_ids: Iterable[int]) -> None:
         """Check that all of these images are there; one may have 0 proposals.

@@ -43,6 +43,8 @@ def _as_prediction(sample: Sample, classes: int) -> Prediction:
     prediction = Prediction((height, width), boxes=plain["boxes"], labels=labels)
     if "masks" in plain:
         prediction.set("masks", plain["masks"].bool())
+    if "keypoints" in plain:
+        prediction.set("keypoints", plain["keypoints"])
     if "semantic" in plain:
         prediction.set("semantic", plain["semantic"])
     return prediction

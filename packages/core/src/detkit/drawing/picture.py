@@ -13,6 +13,7 @@ from torch import Tensor
 from detkit.drawing.labels import place_labels
 from detkit.drawing.masks import blend_masks
 from detkit.drawing.palette import colour, text_colour
+from detkit.drawing.points import draw_keypoints
 from detkit.drawing.regions import middle, regions
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
@@ -31,7 +32,7 @@ def draw(
     font: str | Path | None = None,
     enlarge: bool = True,
 ) -> Image.Image:
-    """Draw masks, boxes, class names and scores; for panoptic predictions their segments instead.
+    """Draw masks, boxes, keypoints, class names and scores; for panoptic predictions their segments instead.
 
     Args:
         image: the image that was predicted on: a tensor (3, H, W) or an array (H, W, 3), uint8 RGB, or a PIL image.
@@ -90,6 +91,10 @@ def draw(
     best_first = sorted(range(len(scores)), key=lambda index: -(scores[index] or 0))
     for index in reversed(best_first):
         _draw_outline(pen, corners[index], colours[index], line)
+    if "keypoints" in prediction:
+        points = prediction.keypoints.numpy(force=True).astype(float) * (zoom, zoom, 1)
+        for index in reversed(best_first):
+            draw_keypoints(pen, points[index], categories.keypoints, colours[index], line)
     names = ["" if label is None else categories.names[label] for label in labels]
     texts = [(name, "" if score is None else f"{score:.2f}") for name, score in zip(names, scores, strict=True)]
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

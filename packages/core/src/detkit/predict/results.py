@@ -125,13 +125,13 @@ class ResultFiles:
         if self._images == 1:
             writer.writerow((*_COLUMNS, *_BOX_COLUMNS[prediction.boxes.shape[1] if "boxes" in prediction else 4]))
         for label, score, box in _instances(prediction):
-            known = (self._categories.ids[label], self._categories.names[label])
+            known = ("", "") if label is None else (self._categories.ids[label], self._categories.names[label])
             writer.writerow((name, self._images, *known, round(score, 5), *(round(value, 2) for value in box)))
 
 
 def coco_entries(prediction: Prediction, image_id: int, categories: Categories) -> Iterator[dict[str, Any]]:
     """The instances of one image in COCO's results form, with names: boxes as x, y, width, height (rotated ones as they
-    are), masks as compressed RLE."""
+    are), masks as compressed RLE, keypoints as indices of pixels."""
     encoded: Any = []
     if "masks" in prediction and len(prediction):
         encoded = rle.encode(np.asfortranarray(prediction.masks.numpy(force=True).transpose(1, 2, 0), dtype=np.uint8))
@@ -141,20 +141,32 @@ def coco_entries(prediction: Prediction, image_id: int, categories: Categories) 
         entry: dict[str, Any] = {
             "image_id": image_id,
             "file_name": prediction.path,
-            "category_id": categories.ids[label],
-            "category_name": categories.names[label],
+            **(
+                {}
+                if label is None
+                else {"category_id": categories.ids[label], "category_name": categories.names[label]}
+            ),
             "bbox": [round(value, 3) for value in box],
             "score": round(score, 5),
         }
         if encoded:
             entry["segmentation"] = {**encoded[index], "counts": encoded[index]["counts"].decode("ascii")}
+        if "keypoints" in prediction:
+            entry["keypoints"] = _as_pixels(prediction.keypoints[index])
         yield entry
 
 
-def _instances(prediction: Prediction) -> Iterator[tuple[int, float, list[float]]]:
-    """Label, score and box of each instance."""
+def _as_pixels(points: Tensor) -> list[float]:
+    """Keypoints (K, 3) flat, as indices of pixels, whose centres lie half a pixel further in the plane."""
+    moved = points - points.new_tensor([0.5, 0.5, 0.0])
+    return [round(value, 3) for value in moved.flatten().tolist()]
+
+
+def _instances(prediction: Prediction) -> Iterator[tuple[int | None, float, list[float]]]:
+    """Label, score and box of each instance; proposals have no label."""
     if len(prediction):
-        yield from zip(prediction.labels.tolist(), prediction.scores.tolist(), prediction.boxes.tolist(), strict=True)
+        labels = prediction.labels.tolist() if "labels" in prediction else [None] * len(prediction)
+        yield from zip(labels, prediction.scores.tolist(), prediction.boxes.tolist(), strict=True)
 
 
 def _partial(path: Path) -> IO[str]:

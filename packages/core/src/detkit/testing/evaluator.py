@@ -38,6 +38,8 @@ class EvaluatorContract(ContractBase, contract=True):
             "scores": torch.rand(count, generator=source).sort(descending=True).values,
             "labels": plain["labels"],
         }
+        if "keypoints" in plain:
+            fields["keypoints"] = plain["keypoints"] + torch.randn(plain["keypoints"].shape, generator=source)
         if "masks" in plain:
             fields["masks"] = plain["masks"].bool().roll(1, dims=2)
         return Prediction(size, **fields)
