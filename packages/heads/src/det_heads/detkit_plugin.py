@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from detkit.plugins import Component, hookimpl
 
-RECIPES = {
-    "faster-rcnn-r50-fpn-1x": "Faster R-CNN, ResNet-50 FPN, 12 epochs of COCO",
-    "faster-rcnn-r50-fpn-3x": "Faster R-CNN, ResNet-50 FPN, 37 epochs of COCO",
-    "mask-rcnn-r50-fpn-1x": "Mask R-CNN, ResNet-50 FPN, 12 epochs of COCO",
-    "mask-rcnn-r50-fpn-3x": "Mask R-CNN, ResNet-50 FPN, 37 epochs of COCO",
-    "mask-rcnn-quickstart": "A small Mask R-CNN that trains from scratch on a CPU in minutes",
-}
+RECIPES = Path(__file__).with_name("recipes")
+
+
+def _summary(recipe: Path) -> str:
+    """The summary that `about` gives, read as text: this module is imported by every command, a YAML reader by few."""
+    found = re.search(r"^  summary: (.+)$", recipe.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 @hookimpl
@@ -70,7 +73,7 @@ def detkit_components() -> list[Component]:
         ),
         Component(kind="roi_head", name="mask", target="det_heads.mask_head:MaskHead", summary="Masks of detections"),
         *(
-            Component(kind="recipe", name=name, target=f"det_heads:recipes/{name}.yaml", summary=summary)
-            for name, summary in RECIPES.items()
+            Component(kind="recipe", name=file.stem, target=f"det_heads:recipes/{file.name}", summary=_summary(file))
+            for file in sorted(RECIPES.glob("*.yaml"))
         ),
     ]
