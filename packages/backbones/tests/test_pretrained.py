@@ -9,7 +9,8 @@ import torchvision
 
 from det_backbones import pretrained
 from det_backbones.detkit_plugin import WEIGHTS
-from det_backbones.resnet import ResNet
+from det_backbones.resnet import ResNet, ResNetRes5
+from detkit.structures.shape import Shape
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,23 @@ def test_torchvisions_weights_give_torchvisions_features(name: str, arguments: d
             scale = y.abs().max()
             assert scale > 0
             torch.testing.assert_close(features[f"res{number + 1}"] / scale, y / scale, rtol=1e-3, atol=1e-4)
+
+
+def test_published_weights_begin_models_that_have_fewer_stages_or_arrays_of_their_own() -> None:
+    weights = {name: torch.rand_like(value) for name, value in ResNet(depth=50, width=8).state_dict().items()}
+    for arguments in ({"norm": "bn"}, {"out_features": ["res4"]}, {"deform": ["res4", "res5"], "modulated": True}):
+        model = ResNet(depth=50, width=8, **arguments)
+        model.load_state_dict(model.fit_weights(weights))
+        assert torch.equal(model.res4[1].conv2.weight, weights["res4.1.conv2.weight"])
+    assert not model.res4[1].conv2.offset.weight.any()
+    trunk = ResNetRes5(input_shapes={"region": Shape(128, 16)}, depth=50, width=8)
+    trunk.load_state_dict(trunk.fit_weights(weights))
+    assert torch.equal(trunk.res5[2].conv3.weight, weights["res5.2.conv3.weight"])
+
+
+def test_what_no_stage_can_use_stays_for_the_error_message() -> None:
+    model = ResNet(depth=18, width=8, out_features=["res3"])
+    assert "res6.0.conv1.weight" in model.fit_weights({"res6.0.conv1.weight": torch.zeros(1)})
 
 
 def test_every_component_of_kind_weights_has_its_loader() -> None:

@@ -239,6 +239,10 @@ class ResNet(Backbone):
                 features[name] = x
         return features
 
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        absent = [name for name in STAGES if not hasattr(self, name)]
+        return _fresh(self) | {name: value for name, value in weights.items() if name.split(".")[0] not in absent}
+
 
 class ResNetRes5(RoiTrunk):
     """The last stage of a ResNet, on pooled regions: with 14 x 14 of them, maps of 7 x 7 for the heads ("C4" models).
@@ -278,6 +282,15 @@ class ResNetRes5(RoiTrunk):
     def forward(self, regions: Tensor) -> Tensor:
         found: Tensor = self.res5(regions)
         return found
+
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return _fresh(self) | {name: value for name, value in weights.items() if name.startswith("res5.")}
+
+
+def _fresh(module: nn.Module) -> dict[str, Tensor]:
+    """The arrays that plain published weights do not have: those of offsets, which begin from zeros, and counts."""
+    state = module.state_dict()
+    return {name: state[name] for name in state if ".offset." in name or name.endswith(".num_batches_tracked")}
 
 
 def _check_blocks(depth: int, groups: int, width_per_group: int | None, deform: Sequence[str] = ()) -> None:

@@ -46,6 +46,11 @@ class Backbone(nn.Module, ABC):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps (B, channels, H / stride, W / stride), rounded up, named as in `output_shapes`."""
 
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Published weights of a plain backbone of this sort -> the state dict of this one, to begin training with: for
+        one that builds fewer stages, or has arrays that begin from values of their own."""
+        return dict(weights)
+
 
 class Neck(nn.Module, ABC):
     """Turns the backbone's feature maps into those that the heads use. Its constructor takes `input_shapes`."""
@@ -93,6 +98,11 @@ class RoiTrunk(nn.Module, ABC):
     @abstractmethod
     def forward(self, regions: Tensor) -> Tensor:
         """Pooled regions (R, C, S, S) -> (R, channels, S', S')."""
+
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Published weights of the backbone -> the state dict of this trunk, where it is a part of such a backbone;
+        else nothing."""
+        return {}
 
 
 class SemanticHead(nn.Module, ABC):

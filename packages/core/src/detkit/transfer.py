@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.detector import Detector
+from detkit.interfaces import Backbone, RoiTrunk
 from detkit.model_directory import find_model, read_meta
 from detkit.plugins import registry
 from detkit.structures.categories import Categories
@@ -74,11 +75,7 @@ def initialise(
     """
     state, categories, pixels, origin = _read(source, categories)
     if (bare := _backbone_arrays(model, state)) is not None:
-        backbone = model.get_submodule("backbone")
-        _refuse(differences(backbone, bare), f"{origin} does not fit the model's backbone")
-        backbone.load_state_dict(bare)
-        others = tuple(name for name, part in model.named_children() if name != "backbone" and part.state_dict())
-        return Transfer(arrays=len(bare), random=others)
+        return _initialise_backbone(model, bare, origin)
 
     own, adapted = model.state_dict(), dict(state)
     kinds = [
@@ -130,6 +127,21 @@ def _read(
         Categories.from_dict(meta[key]) if key in meta else None for key in ("categories", "semantic_categories")
     )
     return read_weights(folder / "model.safetensors"), known, pixels, str(folder)
+
+
+def _initialise_backbone(model: Detector, weights: Mapping[str, Tensor], origin: str) -> Transfer:
+    """Copy a backbone's weights into the model's, and into the trunk of its heads where that is a part of it."""
+    fitting = {"backbone": dict(weights)}
+    for name, part in model.named_children():
+        if isinstance(part, Backbone | RoiTrunk):
+            fitting[name] = part.fit_weights(weights)
+    fitting = {name: state for name, state in fitting.items() if state}
+    for name, state in fitting.items():
+        _refuse(differences(model.get_submodule(name), state), f"{origin} does not fit the model's {name}")
+    for name, state in fitting.items():
+        model.get_submodule(name).load_state_dict(state)
+    others = tuple(name for name, part in model.named_children() if name not in fitting and part.state_dict())
+    return Transfer(arrays=sum(map(len, fitting.values())), random=others)
 
 
 def _backbone_arrays(model: Detector, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -83,10 +83,11 @@ class RFCNHead(RoiHead):
             raise ValueError(f"the head wants the map {in_feature}; there are {', '.join(input_shapes)}")
         self.in_feature, self.grid, self.stride = in_feature, grid, input_shapes[in_feature].stride
         width = input_shapes[in_feature].channels
-        self.reduce = nn.Identity()
+        self.reduce: nn.Module = nn.Identity()
         if channels:
-            self.reduce = Conv(width, channels, 1, relu=True)
-            init_normal(self.reduce, std=0.01)
+            reduce = Conv(width, channels, 1, relu=True)
+            init_normal(reduce, std=0.01)
+            self.reduce = reduce
         self.maps = PositionSensitiveMaps(channels or width, num_classes, grid=grid, class_agnostic=class_agnostic)
         self.criterion = BoxCriterion(
             num_classes,
