@@ -100,13 +100,12 @@ class Call:
         """The value of an argument that can only be followed where it is its default or one of `others`."""
         value = self.take(argument, default)
         if value not in (default, *others):
-            self.refuse(argument, value, *(() if default is _REQUIRED else (default,)), *others)
+            self.refuse(argument, value, " or ".join(repr(each) for each in (default, *others)))
         return value
 
-    def refuse(self, argument: str, value: Any, *wanted: Any) -> None:
-        """Note that an argument cannot be followed; only those wanted can."""
-        words = " or ".join(repr(each) for each in wanted)
-        self._reader.found.append(f"{self.path}.{argument} is {value!r}; only {words} has a counterpart")
+    def refuse(self, argument: str, value: Any, wanted: str) -> None:
+        """Note that the value of an argument cannot be followed; only what is wanted can."""
+        self._reader.found.append(f"{self.path}.{argument} is {value!r}; only {wanted} has a counterpart")
 
     def follows(self, *arguments: str) -> None:
         """Leave out arguments that follow from other entries: if they did not, arrays would not fit."""
@@ -139,7 +138,7 @@ class Call:
     def same(self, argument: str, values: Sequence[Any], default: Any) -> Any:
         """The value that all of a list have; `default` for an empty one."""
         if any(value != values[0] for value in values):
-            self.refuse(argument, list(values), "the same for all")
+            self.refuse(argument, list(values), "one value for all")
         return values[0] if values else default
 
     def norm(self, argument: str, default: str) -> str:
@@ -149,7 +148,7 @@ class Call:
             return "SyncBN"  # they differ in how processes are synchronised, not in what is computed
         if not isinstance(name, str) or not name.isalnum():
             if name:
-                self.refuse(argument, name, "the name of a norm, such as 'SyncBN' (write it into the file),")
+                self.refuse(argument, name, "the name of a norm, such as SyncBN, written in its place")
             return ""
         return name
 

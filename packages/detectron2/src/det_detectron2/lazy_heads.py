@@ -102,7 +102,7 @@ def _pooler(call: Call, argument: str, section: str, features: Sequence[str]) ->
     scales = pooler.take("scales")
     wanted = [1 / (stride(name) or math.nan) for name in features]
     if len(scales) != len(wanted) or any(abs(a - b) > 1e-6 for a, b in zip(scales, wanted, strict=True)):
-        pooler.refuse("scales", scales, wanted)
+        pooler.refuse("scales", scales, repr(wanted))
     pooler.expect("canonical_box_size", 224)
     pooler.expect("canonical_level", 4)
     size = pooler.take("output_size")
@@ -189,7 +189,7 @@ def _keypoint(call: Call, heads: Keys) -> Keys:
     full = count * heads["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE"] * heads["MODEL.ROI_HEADS.POSITIVE_FRACTION"]
     normalizer = head.take("loss_normalizer", 1.0)
     if normalizer not in ("visible", full):
-        head.refuse("loss_normalizer", normalizer, "visible", full)
+        head.refuse("loss_normalizer", normalizer, f"'visible' or {full}")
     return {
         "MODEL.KEYPOINT_ON": True,
         **_pooler(call, "keypoint_pooler", KEYPOINT, features),
@@ -205,7 +205,7 @@ def _keypoint(call: Call, heads: Keys) -> Keys:
 def _same_features(call: Call, argument: str, features: Any, heads: Keys) -> None:
     wanted = heads["MODEL.ROI_HEADS.IN_FEATURES"]
     if features != wanted:
-        call.refuse(argument, features, wanted)
+        call.refuse(argument, features, repr(wanted))
 
 
 def semantic_head(call: Call) -> Keys:

@@ -16,7 +16,7 @@ def anchors(call: Call, features: Sequence[str] | None) -> Keys:
     strides = [stride(name) for name in features or ()]
     given = call.take("strides")
     if any(each is not None for each in strides) and list(given) != strides:
-        call.refuse("strides", given, strides)
+        call.refuse("strides", given, repr(strides))
     return {
         "MODEL.ANCHOR_GENERATOR.NAME": call.name,
         "MODEL.ANCHOR_GENERATOR.SIZES": sizes if isinstance(sizes[0], list) else [sizes],
@@ -36,7 +36,7 @@ def box_weights(call: Call) -> Any:
     transform = call.child("box2box_transform", "Box2BoxTransform")
     clamp = transform.take("scale_clamp", None)
     if clamp is not None and not math.isclose(clamp, math.log(1000 / 16)):
-        transform.refuse("scale_clamp", clamp, math.log(1000 / 16))
+        transform.refuse("scale_clamp", clamp, "log(1000 / 16)")
     return transform.take("weights")
 
 

@@ -169,7 +169,7 @@ def resnet(call: Call) -> Keys:
     call.expect("num_classes", None)
     depth, norm = stages.take("depth"), stages.norm("norm", "BN")
     if stem.norm("norm", "BN") != norm:
-        stem.refuse("norm", stem.norm("norm", "BN"), norm)
+        stem.refuse("norm", stem.norm("norm", "BN"), f"{norm!r}, as in the stages,")
     stages.expect("dilation", 1)
     groups = stages.take("num_groups", 1)
     return {
