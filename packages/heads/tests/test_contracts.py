@@ -1,7 +1,6 @@
 from detkit.testing.detector import DetectorContract
 from detkit.testing.plugin import PluginContract
 from detkit.testing.proposal_generator import ProposalGeneratorContract
-from detkit.testing.recipe import RecipeContract
 from detkit.testing.roi_head import RoiHeadContract
 from detkit.testing.semantic_head import SemanticHeadContract
 
@@ -137,7 +136,3 @@ class TestDetectors(DetectorContract):
             },
         ],
     }
-
-
-class TestRecipes(RecipeContract):
-    distribution = "det-heads"

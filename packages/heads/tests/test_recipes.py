@@ -1,0 +1,193 @@
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import det_heads
+from detkit.config import Config
+from detkit.config.sources import layers
+from detkit.plugins import registry
+from detkit.structures.batch import Batch
+from detkit.structures.proposals import Proposals
+from detkit.testing.inputs import random_batch, random_boxes
+from detkit.testing.recipe import RecipeContract
+
+NAMES = sorted(file.stem for file in (Path(det_heads.__file__).parent / "recipes").glob("*.yaml"))
+CONFIGS = {name: Config.load(name) for name in NAMES}
+BACKBONES = {"r50": (50, 1), "r101": (101, 1), "x101-32x8d": (101, 32), "x152-32x8d": (152, 32)}
+STYLE = re.compile(
+    r"((?:scratch-)?(?:cascade-)?(?:(?:fast|faster|mask|keypoint)-rcnn)|retinanet|fcos|rpn|panoptic-fpn|semantic-fpn)"
+    rf"-({'|'.join(BACKBONES)})(-fpn|-c4|-dc5)?(?:-.+)?"
+)
+METRIC = {
+    "detection": "box AP",
+    "instance segmentation": "mask AP",
+    "keypoints": "keypoint AP",
+    "panoptic segmentation": "PQ",
+    "proposals": "AR@1000",
+    "semantic segmentation": "mIoU",
+}
+"""Task -> the metric by which its models are compared."""
+
+WELL_KNOWN = {
+    "faster-rcnn-r50-c4-1x": {"box AP": 35.7},
+    "faster-rcnn-x101-32x8d-fpn-3x": {"box AP": 43.0},
+    "retinanet-r101-fpn-3x": {"box AP": 40.4},
+    "rpn-r50-fpn-1x": {"AR@1000": 58.0},
+    "mask-rcnn-r50-fpn-3x": {"box AP": 41.0, "mask AP": 37.2},
+    "mask-rcnn-r101-c4-3x": {"box AP": 42.6, "mask AP": 36.7},
+    "keypoint-rcnn-r50-fpn-3x": {"box AP": 55.4, "keypoint AP": 65.5},
+    "panoptic-fpn-r50-3x": {"box AP": 40.0, "mask AP": 36.5, "PQ": 41.5},
+    "cascade-mask-rcnn-r50-fpn-3x": {"box AP": 44.3, "mask AP": 38.5},
+    "mask-rcnn-r50-fpn-100ep-lsj": {"box AP": 44.6, "mask AP": 40.3},
+    "mask-rcnn-r50-fpn-1x-lvis-v0.5": {"box AP": 23.6, "mask AP": 24.4},
+    "faster-rcnn-r50-c4-voc": {"box AP": 51.9, "box AP50": 80.3},
+}
+FALLS = {
+    "faster-rcnn-r50-fpn-1x": [60000, 80000],
+    "mask-rcnn-r50-fpn-3x": [210000, 250000],
+    "scratch-mask-rcnn-r50-fpn-9x-gn": [187500, 197500],
+    "panoptic-fpn-r101-dconv-cascade-gn-3x": [105000, 125000],
+    "cascade-mask-rcnn-x152-32x8d-fpn-dconv": [35000, 45000],
+    "mask-rcnn-r50-fpn-100ep-lsj": [163889, 177546],
+    "mask-rcnn-r50-fpn-cityscapes": [18000],
+    "faster-rcnn-r50-c4-voc": [12000, 16000],
+}
+"""The steps at which Detectron2 divides the learning rate by 10."""
+
+NARROW = ("model.backbone.width=8",)
+PYRAMID = (*NARROW, "model.neck.channels=32")
+SAMPLES = ("model.sampling.batch_size_per_image=32",)
+BOX = (*SAMPLES, "model.heads.box.channels=32")
+MASK = ("model.heads.mask.channels=16",)
+KEYPOINT = ("model.heads.keypoint.channels=[16]",)
+SEMANTIC = ("model.semantic_head.channels=32",)
+TRUNK = (*SAMPLES, "model.roi_trunk.width=8", "model.roi_pooling.size=8")
+DENSE = ("model.channels=32",)
+
+
+class TestRecipes(RecipeContract):
+    distribution = "det-heads"
+    trained: ClassVar = {
+        "cascade-mask-rcnn-r50-fpn-1x": (*PYRAMID, *BOX, *MASK),
+        "fast-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
+        "faster-rcnn-r50-c4-1x": (*NARROW, *TRUNK),
+        "faster-rcnn-r50-dc5-1x": (*NARROW, *BOX),
+        "faster-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
+        "fcos-r50-fpn-1x": (*PYRAMID, *DENSE),
+        "keypoint-rcnn-r50-fpn-1x": (*PYRAMID, *BOX, *KEYPOINT),
+        "mask-rcnn-quickstart": (),
+        "mask-rcnn-r50-c4-1x": (*NARROW, *TRUNK, *MASK),
+        "mask-rcnn-r50-dc5-1x": (*NARROW, *BOX, *MASK),
+        "mask-rcnn-r50-fpn-3x-syncbn": (*PYRAMID, *BOX, *MASK, "model.heads.box.conv_channels=16"),
+        "panoptic-fpn-r101-dconv-cascade-gn-3x": (
+            *(*PYRAMID, *BOX, *SEMANTIC),
+            *("model.backbone.depth=50", "model.backbone.width=32", "model.heads.mask.channels=32"),
+        ),
+        "panoptic-fpn-r50-1x": (*PYRAMID, *BOX, *MASK, *SEMANTIC),
+        "retinanet-r50-fpn-1x": (*PYRAMID, *DENSE),
+        "rpn-r50-c4-1x": NARROW,
+        "rpn-r50-fpn-1x": PYRAMID,
+        "semantic-fpn-r50-1x": (*PYRAMID, *SEMANTIC),
+    }
+
+    def batch(self, name: str) -> Batch:
+        batch = random_batch(1)
+        if name.startswith("fast-rcnn"):
+            boxes = random_boxes(1, 20)
+            batch.proposals = Proposals(boxes, torch.zeros(boxes.shape[:2]), torch.ones(boxes.shape[:2]).bool())
+        return batch
+
+
+def about(name: str) -> dict[str, Any]:
+    return dict(CONFIGS[name].tree["about"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_name_is_of_one_style_and_says_what_the_backbone_is(name: str) -> None:
+    if name.endswith("-quickstart"):
+        return
+    match = STYLE.fullmatch(name)
+    assert match
+    depth, groups = BACKBONES[match[2]]
+    model = CONFIGS[name].tree["model"]
+    assert (model["backbone"]["depth"], model["backbone"]["groups"]) == (depth, groups)
+    assert (model["neck"] is None) == (match[3] in ("-c4", "-dc5"))
+    if model.get("roi_trunk"):
+        assert (match[3], model["roi_trunk"]["depth"]) == ("-c4", depth)
+    init = CONFIGS[name].tree["init"]
+    if name.startswith("scratch") or name.endswith("lsj"):
+        assert init is None
+        assert model["backbone"]["freeze_at"] == 0
+    else:
+        assert re.fullmatch(rf"res(net|next){depth}-(msra|gn-fair|32x8d-fair)", init)
+        assert ("next" in init) == (groups > 1)
+        assert ("-gn-" in init) == (model["backbone"]["norm"] == "gn")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_a_task_and_numbers_of_that_task(name: str) -> None:
+    assert about(name)["task"] in METRIC
+    if published := about(name).get("published"):
+        assert METRIC[about(name)["task"]] in published
+        assert all(0 < value < 100 for value in published.values())
+        assert about(name)["model id"].isdigit()
+        assert about(name)["published by"].startswith("Detectron2 model zoo, ")
+    else:
+        assert "model id" not in about(name)
+        assert "published by" not in about(name)
+
+
+def test_no_two_recipes_are_of_the_same_published_model() -> None:
+    for key in ("model id", "published by", "summary"):
+        values = [about(name)[key] for name in NAMES if key in about(name)]
+        assert len(values) == len(set(values))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_show_the_summary_of_its_file(name: str) -> None:
+    assert registry().find("recipe", name).summary == layers(name)[-1].tree["about"]["summary"]
+
+
+@pytest.mark.parametrize("name", WELL_KNOWN)
+def test_published_numbers_are_those_of_the_zoo(name: str) -> None:
+    assert about(name)["published"] == WELL_KNOWN[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_name_says_how_long_it_trains(name: str) -> None:
+    train = CONFIGS[name].tree["train"]
+    images = train["steps"] * train["batch_size"]
+    if match := re.search(r"-(\d)x", name):
+        twice = 2 if name.endswith("lvis-v1") else 1  # "1x" of more images
+        assert images == int(match[1]) * twice * 90_000 * 16
+    if match := re.search(r"-(\d+)ep", name):
+        assert images / 118_000 == pytest.approx(int(match[1]), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", FALLS)
+def test_the_learning_rate_falls_where_detectron2s_does(name: str) -> None:
+    train = CONFIGS[name].tree["train"]
+    schedule = CONFIGS[name].build("train").schedule
+    for number, step in enumerate(FALLS[name]):
+        assert schedule.factor(step - 1, train["steps"]) == pytest.approx(0.1**number)
+        assert schedule.factor(step, train["steps"]) == pytest.approx(0.1 ** (number + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "lr"),
+    [
+        ("faster-rcnn-r50-fpn-1x", 0.02),
+        ("retinanet-r50-fpn-1x", 0.01),
+        ("mask-rcnn-r50-fpn-cityscapes", 0.01),
+        ("panoptic-fpn-r101-dconv-cascade-gn-3x", 0.04),
+        ("scratch-mask-rcnn-r50-fpn-9x-gn", 0.08),
+        ("mask-rcnn-r50-fpn-100ep-lsj", 0.1),
+        ("cascade-mask-rcnn-x152-32x8d-fpn-dconv", 0.16),
+    ],
+)
+def test_the_learning_rate_is_detectron2s(name: str, lr: float) -> None:
+    train = CONFIGS[name].tree["train"]
+    assert train["optimizer"]["lr"] * train["batch_size"] / train["lr_batch_size"] == pytest.approx(lr)
