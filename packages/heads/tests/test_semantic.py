@@ -4,12 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from det_datasets.shapes.make import make_shapes
 from det_heads.rcnn import RCNN
 from det_heads.semantic import semantic_fields
 from det_heads.semantic_head import SemanticFPN
-from detkit.config import build
+from detkit.config import Config, build
 from detkit.detector import Detector
-from detkit.model_directory import save_model
+from detkit.engine.train import train
+from detkit.model_directory import load, save_model
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.categories import Categories
 from detkit.structures.shape import Shape
@@ -18,6 +20,7 @@ from detkit.transfer import initialise
 
 PYRAMID = {f"p{level}": Shape(8, 2**level) for level in (2, 3, 4, 5, 6)}
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 16}
+SEMANTIC = {"name": "semantic-fpn", "channels": 16, "in_features": ["res2", "res5"]}
 PANOPTIC = {
     "name": "rcnn",
     "backbone": BACKBONE,
@@ -132,3 +135,32 @@ def test_the_losses_fall() -> None:
         history.append({name: float(value.detach()) for name, value in losses.items()})
     assert history[-1]["semantic"] < 0.8 * history[0]["semantic"]
     assert history[-1]["mask"] < history[0]["mask"]
+
+
+def test_a_model_of_pixels_is_trained_and_evaluated_on_data_that_has_instances_too(tmp_path: Path) -> None:
+    make_shapes(tmp_path / "shapes", images=4, val_images=2, size=64, semantic=True)
+    config = Config.load(
+        {
+            "version": 1,
+            "model": {"name": "semantic", "backbone": BACKBONE, "semantic_head": SEMANTIC, "input": {"min_size": 64}},
+            "data": str(tmp_path / "shapes"),
+            "transforms": ["flip"],
+            "evaluators": ["semantic"],
+            "train": {
+                "steps": 2,
+                "batch_size": 2,
+                "workers": 0,
+                "device": "cpu",
+                "validation_loss": True,
+                "optimizer": {"name": "adamw", "lr": 0.001},
+                "schedule": "constant",
+            },
+        }
+    )
+    run = train(config, tmp_path / "run")
+    assert set(run.metrics["semantic"]) == {"mIoU", "fwIoU", "mAcc", "pAcc"}
+    assert run.best >= run.metrics["semantic"]["mIoU"]
+    model = load(tmp_path / "run")
+    assert model.categories.names == ("things", "plain", "stripes", "noise")
+    prediction = model.predict(tmp_path / "shapes" / "val" / "images" / "000001.jpg")
+    assert prediction.semantic.shape == prediction.image_size

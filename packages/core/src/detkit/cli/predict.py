@@ -164,5 +164,7 @@ def _summary(images: int, unreadable: int, found: Counter[str], out: Path, kinds
         "csv": f"{out}/predictions.csv",
         "proposals": f"{out}/proposals.npz",
     }
-    lines.append("written: " + ", ".join(path for kind, path in written.items() if kind in kinds))
+    paths = [path for kind, path in written.items() if kind in kinds]
+    paths += [str(out / name) for name in ("panoptic.json", "semantic") if "json" in kinds and (out / name).exists()]
+    lines.append("written: " + ", ".join(paths))
     return "\n".join(lines)

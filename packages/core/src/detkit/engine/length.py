@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from detkit.engine.options import Train
@@ -58,8 +58,8 @@ class Length:
         options = self._options
         parameters = sum(parameter.numel() for parameter in run.model.parameters())
         trained = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
-        names = training.categories.names
-        more = f" and {len(names) - _MANY_CLASSES} more" if len(names) > _MANY_CLASSES else ""
+        pixels = training.semantic_categories
+        of_pixels = f"; of pixels, {_listed(pixels.names)}" if pixels is not None else ""
         held_out = f", {len(validation)} for validation" if validation is not None else ""
         where = (
             f"{processes.count} processes, each on {processes.device.type}" if processes.count > 1 else processes.device
@@ -67,7 +67,7 @@ class Length:
         frozen = f", {_count(parameters - trained)} of them frozen" if trained < parameters else ""
         precision = resolved(options.precision, processes.device)
         yield f"model: {_count(parameters)} parameters{frozen}, on {where}, {precision}"
-        yield f"data: {len(training)} images{held_out}; {len(names)} classes: {', '.join(names[:_MANY_CLASSES])}{more}"
+        yield f"data: {len(training)} images{held_out}; {_listed(training.categories.names)}{of_pixels}"
         parts = f" (in {options.accumulate} parts)" if options.accumulate > 1 else ""
         epochs = self.steps / self.steps_per_epoch
         yield f"length: {self.steps} steps of {options.batch_size} images{parts} = {epochs:.3g} epochs"
@@ -95,6 +95,11 @@ class Length:
             yield "the data has no split 'val': nothing is evaluated, and there is no best model"
         elif options.patience is not None and self.steps <= self.evaluate_every:
             yield "train.patience has no effect: there is one evaluation, at the end"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MANY_CLASSES} more" if len(names) > _MANY_CLASSES else ""
+    return f"{len(names)} classes: {', '.join(names[:_MANY_CLASSES])}{more}"
 
 
 def _count(number: int) -> str:

@@ -15,7 +15,7 @@ from detkit.engine.clipping import Clipping
 from detkit.engine.finite import FiniteCheck
 from detkit.engine.journal import Journal
 from detkit.engine.meter import Meter
-from detkit.engine.monitor import Monitor
+from detkit.engine.monitor import SCORES, Monitor
 from detkit.engine.moving_average import TrainedWeights
 from detkit.engine.processes import preserved_random_state
 from detkit.engine.run import Run, flatten, write_json
@@ -150,7 +150,7 @@ def _evaluate_if_due(run: Run, parts: Parts) -> None:
     if best:
         with parts.meter.pause():
             parts.export(run.folder / "best")
-    summary = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith(("/AP", "/loss")))
+    summary = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith((*SCORES, "/loss")))
     parts.journal.progress.say(f"step {run.step}: {summary}{' (best so far)' if best else ''}")
     for callback in parts.callbacks:
         callback.on_evaluate(run, run.metrics)

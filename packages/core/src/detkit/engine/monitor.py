@@ -6,13 +6,16 @@ from collections.abc import Mapping
 
 from detkit.engine.run import Run
 
+SCORES = ("/AP", "/mIoU")
+"""Endings of the metrics that sum up a section."""
+
 
 class Monitor:
     """Follows one metric of a run.
 
     Args:
-        name: such as "segm/AP"; names with "loss" are better when lower. None takes the first section's AP, or the
-            validation loss where there is none.
+        name: such as "segm/AP"; names with "loss" are better when lower. None takes the first section's AP
+            or mIoU, or the validation loss where there is none.
         patience: evaluations without a better value after which training stops; None never does.
     """
 
@@ -27,7 +30,7 @@ class Monitor:
             ValueError: it is not among the metrics.
         """
         if self._name is None:
-            return next((name for name in metrics if name.endswith("/AP")), "validation/loss")
+            return next((name for name in metrics if name.endswith(SCORES)), "validation/loss")
         if self._name not in metrics:
             raise ValueError(f"train.monitor is {self._name!r}; this run's metrics are {', '.join(metrics)}")
         return self._name

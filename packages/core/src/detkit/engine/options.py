@@ -40,7 +40,7 @@ class Train:
         keep: checkpoints to keep, the newest ones.
         validation_loss: also compute the losses on the validation images at each evaluation.
         monitor: the metric that decides which model is `best`: "segm/AP", or "validation/loss" (lower is better); null
-            takes AP in the first section that the evaluators report.
+            takes AP or mIoU in the first section that the evaluators report.
         patience: stop after this many evaluations in a row without a better `monitor`; null never does.
         device: auto takes a CUDA GPU if there is one.
         compile: train through torch.compile.
