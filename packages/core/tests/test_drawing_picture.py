@@ -10,6 +10,7 @@ from PIL import Image
 from detkit.drawing import draw
 from detkit.drawing.palette import colour
 from detkit.structures.categories import Categories
+from detkit.structures.keypoints import Keypoints
 from detkit.structures.prediction import Prediction
 
 ANIMALS = Categories(("cat", "dog", "a very long name of a class that no image of this size has room for"))
@@ -145,3 +146,26 @@ def test_ground_truth_is_drawn_without_scores() -> None:
         np.argwhere((pixels(each)[:29] == colour(1)).all(axis=-1))[:, 1].max() for each in (found, with_score)
     )
     assert label < longer
+
+
+POSED = Categories(("ant",), keypoints=Keypoints(("head", "middle", "tail"), skeleton=((0, 1), (1, 2))))
+
+
+def posed(scores: tuple[float, float, float]) -> Prediction:
+    points = torch.tensor([[[30.0, 50, 0], [60, 50, 0], [90, 50, 0]]])
+    points[0, :, 2] = torch.tensor(scores)
+    return prediction([[20, 30, 100, 80]], [0], keypoints=points)
+
+
+def test_keypoints_are_dots_that_the_skeleton_connects() -> None:
+    drawn = np.asarray(draw(np.full((100, 200, 3), 100, np.uint8), posed((0.9, 0.9, 0.9)), POSED, enlarge=False))
+    coloured = (drawn == colour(0)).all(axis=2)
+    assert coloured[50, 30:90].mean() > 0.8
+    assert coloured[48:53, 90].any()
+
+
+def test_keypoints_of_low_score_are_left_out() -> None:
+    drawn = np.asarray(draw(np.full((100, 200, 3), 100, np.uint8), posed((0.9, 0.9, 0.01)), POSED, enlarge=False))
+    coloured = (drawn == colour(0)).all(axis=2)
+    assert coloured[50, 33:57].all()
+    assert not coloured[50, 64:94].any()

@@ -32,6 +32,14 @@ class TestCocoDataset(DatasetContract):
         return shapes(folder)
 
 
+class TestCocoDatasetWithKeypoints(DatasetContract):
+    name = "coco"
+
+    def make(self, folder: Path) -> Dataset:
+        make_shapes(folder, images=12, val_images=1, background_share=0.2, keypoints=True)
+        return open_split(folder)
+
+
 class TestCocoDatasetWithPixels(DatasetContract):
     name = "coco"
 

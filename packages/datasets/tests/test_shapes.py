@@ -10,6 +10,7 @@ from PIL import Image
 from shapely import MultiPolygon, Polygon, box
 
 from det_datasets.coco.ground_truth import encode
+from det_datasets.shapes.keypoints import place_keypoints
 from det_datasets.shapes.make import annotate, make_shapes, run_lengths
 from det_datasets.shapes.outlines import CATEGORY_IDS, outline
 from det_datasets.shapes.paint import paint
@@ -104,6 +105,54 @@ def _decode(segmentation: object) -> np.ndarray:
     from hotcoco import mask as rle
 
     return rle.decode(encode(segmentation, 100, 110)).astype(bool)
+
+
+@pytest.fixture(scope="module")
+def with_keypoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("data") / "shapes"
+    make_shapes(out, images=40, val_images=1, seed=5, keypoints=True)
+    return out
+
+
+def test_keypoints_are_added_and_nothing_else_changes(with_keypoints: Path, tmp_path: Path) -> None:
+    make_shapes(tmp_path, images=40, val_images=1, seed=5)
+    plain, marked = contents(tmp_path), contents(with_keypoints)
+    assert plain.keys() == marked.keys()
+    assert {name for name in plain if plain[name] != marked[name]} == {
+        "train/annotations.json",
+        "val/annotations.json",
+    }
+    without = json.loads(plain["train/annotations.json"])
+    data = json.loads(marked["train/annotations.json"])
+    for entry in (*data["annotations"], *data["categories"]):
+        for key in ("keypoints", "num_keypoints", "skeleton", "sigmas"):
+            entry.pop(key, None)
+    assert data == without
+
+
+def test_keypoints_lie_on_the_outline_of_their_shape(with_keypoints: Path) -> None:
+    seen = hidden = 0
+    for sample in open_split(with_keypoints):
+        points, boxes = sample.target["keypoints"], sample.target["boxes"]
+        height, width = sample.image.shape[-2:]
+        assert (points[sample.target["crowd"]] == 0).all()
+        assert ((points[..., 0] >= 0) & (points[..., 0] <= width)).all()
+        assert ((points[..., 1] >= 0) & (points[..., 1] <= height)).all()
+        for each, (x1, y1, x2, y2) in zip(points.tolist(), boxes.tolist(), strict=True):
+            inside = [x1 - 2 <= x <= x2 + 2 and y1 - 2 <= y <= y2 + 2 for x, y, v in each if v == 2]
+            assert all(inside)
+            seen, hidden = seen + len(inside), hidden + sum(v == 1 for _, _, v in each)
+    assert seen > 5 * hidden > 0
+
+
+@pytest.mark.parametrize("name", CATEGORY_IDS)
+def test_a_mirror_exchanges_left_and_right(name: str) -> None:
+    points = place_keypoints(name, outline(name, (0, 0), 20, 1.2, 0.4))
+    mirrored = place_keypoints(name, outline(name, (0, 0), 20, 1.2, -0.4))
+    assert np.allclose(mirrored * (-1, 1), points[[0, 2, 1, 3]], atol=0.3)
+    top, left, right, bottom = points
+    assert top[1] < min(left[1], right[1]) <= max(left[1], right[1]) <= bottom[1] + 12
+    assert left[0] < right[0]
 
 
 def test_what_would_hide_another_is_not_placed() -> None:

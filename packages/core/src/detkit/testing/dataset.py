@@ -70,6 +70,10 @@ class DatasetContract(ContractBase, contract=True):
             assert target["crowd"].shape == labels.shape
             if "polygons" in target:
                 assert target["polygons"].num_instances == len(labels)
+            if "keypoints" in target:
+                assert dataset.categories.keypoints is not None
+                assert tuple(target["keypoints"].shape) == (len(labels), len(dataset.categories.keypoints), 3)
+                assert target["keypoints"].flipped == tuple(dataset.categories.keypoints.flipped)
             if "masks" in target:
                 assert tuple(target["masks"].shape) == (len(labels), height, width)
 
