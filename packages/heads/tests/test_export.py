@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,8 @@ import torch
 from detkit.config import build
 from detkit.detector import Detector
 from detkit.program import export_program
-from detkit.testing.inputs import CATEGORIES, random_batch
+from detkit.structures.proposals import Proposals
+from detkit.testing.inputs import CATEGORIES, random_batch, random_boxes
 
 SPEC = {
     "name": "rcnn",
@@ -37,6 +39,20 @@ def test_a_program_that_was_saved_answers_as_the_model_does(model: Detector, tmp
         found = program(batch.images, batch.sizes)
     assert wanted["valid"].any()
     assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_program_of_a_model_that_needs_proposals_takes_them() -> None:
+    torch.manual_seed(0)
+    fast = build({**SPEC, "proposal_generator": None}, Detector, categories=CATEGORIES).eval()
+    batch = random_batch(1)
+    proposals = Proposals(random_boxes(1, 20), torch.zeros(1, 20), torch.arange(20)[None] < 15)
+    program = export_program(fast, 128, 192, proposals=20).module()
+    with torch.no_grad():
+        wanted = fast.answer(replace(batch, proposals=proposals))
+        found = program(batch.images, batch.sizes, proposals.boxes, proposals.scores, proposals.valid)
+    assert wanted["valid"].any()
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 

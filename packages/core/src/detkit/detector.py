@@ -66,6 +66,12 @@ class Detector(nn.Module, ABC):
         return self.pixel_mean.device
 
     @property
+    def needs_proposals(self) -> bool:
+        """Whether proposals come with the images, since the model makes none of its own. Its `detect` takes them as a
+        third argument."""
+        return False
+
+    @property
     def divisor(self) -> int:
         """Images are padded to a multiple of this many pixels."""
         return self.input.divisor

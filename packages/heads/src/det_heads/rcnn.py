@@ -111,6 +111,10 @@ class RCNN(Detector):
         self.sampling = sampling
         self.instance_weight = instance_weight
 
+    @property
+    def needs_proposals(self) -> bool:
+        return self.proposal_generator is None
+
     def _heads_in_order(self) -> Iterable[RoiHead]:
         return cast(Iterable[RoiHead], self.heads.values())  # torch's types forget what a ModuleDict holds
 
