@@ -123,6 +123,23 @@ def test_cocos_categories_keep_their_names_and_ids(tmp_path: Path) -> None:
     assert (categories.names[0], categories.names[-1], categories.ids[-1]) == ("person", "toothbrush", 90)
 
 
+def test_cocos_persons_keep_their_keypoints(tmp_path: Path) -> None:
+    head = "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS"
+    tree = config(**{"MODEL.ROI_HEADS.NUM_CLASSES": 1, "MODEL.KEYPOINT_ON": True, head: [8]})
+    tree["DATASETS"]["TRAIN"] = ["keypoints_coco_2017_train"]
+    arrays = checkpoint(1)
+    for name, shape in (("conv_fcn1.weight", (8, 32, 3, 3)), ("score_lowres.weight", (8, 17, 4, 4))):
+        arrays[f"roi_heads.keypoint_head.{name}"] = np.zeros(shape, np.float32)
+    for name, count in (("conv_fcn1.bias", 8), ("score_lowres.bias", 17)):
+        arrays[f"roi_heads.keypoint_head.{name}"] = np.zeros(count, np.float32)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": arrays}))
+    model = detkit.load(det_detectron2.convert(tmp_path / "config.yaml", tmp_path / "model.pkl", tmp_path / "out"))
+    assert model.categories.names == ("person",)
+    assert model.categories.keypoints.names[0] == "nose"
+    assert model.heads["keypoint"].flipped[1] == 2
+
+
 def problem(files: tuple[Path, Path], tmp_path: Path, **changes: Any) -> str:
     files[0].write_text(yaml.safe_dump(config(**changes)))
     with pytest.raises(ValueError, match=r".") as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from detkit.interfaces import CheckpointFormat
 from detkit.model_directory import save_model
 from detkit.structures.categories import Categories
 from detkit.structures.coco import COCO, COCO_PERSON, COCO_PIXELS
-from detkit.structures.keypoints import Keypoints
 
 
 class Detectron2Format(CheckpointFormat):
@@ -49,11 +47,10 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     on_coco = any(str(name).startswith("coco_20") for name in datasets)
     on_persons = any(str(name).startswith("keypoints_coco_20") for name in datasets)
     known = COCO_PERSON if on_persons else COCO if on_coco else None
-    categories = _categories(taken_out(tree, "num_classes"), known)
     model = build(
         tree,
         Detector,
-        categories=_with_keypoints(categories, taken_out(tree, "num_keypoints")),
+        categories=_categories(taken_out(tree, "num_classes"), known),
         semantic_categories=_categories(taken_out(tree, "num_semantic_classes"), COCO_PIXELS if on_coco else None),
     )
     assert isinstance(model, Detector)
@@ -74,16 +71,6 @@ def _categories(counts: set[int], known: Categories | None) -> Categories | None
         raise ValueError(f"heads differ in their number of classes: {sorted(counts)}; this has no counterpart")
     count = counts.pop()
     return known if known is not None and len(known) == count else Categories.numbered(count)
-
-
-def _with_keypoints(categories: Categories | None, counts: set[int]) -> Categories | None:
-    """With keypoints, where a head has them."""
-    if categories is None or not counts:
-        return categories
-    (count,) = counts
-    if categories.keypoints is not None and len(categories.keypoints) == count:
-        return categories
-    return replace(categories, keypoints=Keypoints(tuple(f"keypoint {number}" for number in range(1, count + 1))))
 
 
 def taken_out(tree: Any, key: str) -> set[Any]:

@@ -46,7 +46,7 @@ def box_loss(
         weights: of the (dx, dy, dw, dh) parametrisation.
         beta: of smooth L1.
     """
-    unit = deltas.new_tensor([0.0, 0.0, 1.0, 1.0])  # padding may be of no size, which has no logarithm
+    unit = (torch.arange(4, device=deltas.device) > 1).to(deltas.dtype)  # padding may have no size, nor a logarithm
     sources = torch.where(foreground[..., None], sources, unit)
     targets = torch.where(foreground[..., None], targets, unit)
     if kind == "smooth_l1":
