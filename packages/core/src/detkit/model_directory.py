@@ -31,7 +31,7 @@ from detkit.config import Config, build
 from detkit.detector import Detector
 from detkit.plugins import registry
 from detkit.structures.categories import Categories
-from detkit.structures.coco import COCO
+from detkit.structures.coco import COCO, COCO_PIXELS
 from detkit.structures.input_spec import InputSpec
 from detkit.weights import differences, read_weights, write_weights
 
@@ -92,7 +92,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu", categories: 
             which gives random weights and a warning.
         device: where the model is put.
         categories: the classes of a model from a recipe; by default COCO's if the recipe is for COCO, else "class 1" to
-            "class 80". A model directory has its own.
+            "class 80". Classes of pixels likewise, 54 for COCO. A model directory has its own.
 
     Raises:
         ValueError: nothing there, an unknown recipe, a broken file, or weights of another model; says which.
@@ -222,12 +222,13 @@ def _from_recipe(source: str | Path, categories: Categories | None) -> Detector:
         except ValueError as error:
             raise ValueError(f"there is no folder {source}, and {error}") from error
     config = Config.load(source)
+    for_coco = config.tree["about"].get("dataset") == "coco"
     if categories is None:
-        for_coco = config.tree["about"].get("dataset") == "coco"
         categories = COCO if for_coco else Categories.numbered(_UNNAMED_CLASSES)
+    pixels = COCO_PIXELS if for_coco else Categories.numbered(_UNNAMED_CLASSES)
     warnings.warn(
         f"the recipe {source} says how to build a model, not what it learned: its weights are random", stacklevel=4
     )
-    model = config.build("model", categories=categories)
+    model = config.build("model", categories=categories, semantic_categories=pixels)
     assert isinstance(model, Detector)
     return model
