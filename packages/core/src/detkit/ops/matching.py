@@ -20,8 +20,8 @@ def match_boxes(
     """Match candidates to ground truth by their highest IoU.
 
     Args:
-        boxes: ground truth (B, G, 4) xyxy; valid: (B, G), False for padding.
-        candidates: (N, 4), the same for all images, or (B, N, 4).
+        boxes: ground truth (B, G, 4) xyxy, or (B, G, 5) rotated; valid: (B, G), False for padding.
+        candidates: (N, 4 or 5), the same for all images, or (B, N, 4 or 5).
         low, high: IoU in [high, 1] is foreground, [0, low) background, between them ignored.
         keep_best: each ground truth's best candidates (all that tie) are foreground however low their overlap is, if
             they overlap at all.
@@ -30,7 +30,7 @@ def match_boxes(
         labels (B, N) int8: 1 foreground, 0 background, -1 ignored; index (B, N) of the best ground truth (0 without
         any).
     """
-    candidates = candidates.expand(len(boxes), -1, 4)
+    candidates = candidates.expand(len(boxes), -1, boxes.shape[-1])
     pairs = PAIRS.get(boxes.device.type, MOST_PAIRS)
     step = max(1, pairs // valid.numel())
     blocks = candidates.split(step, dim=1)  # a bound on memory, not a loop over images

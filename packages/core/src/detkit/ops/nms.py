@@ -6,17 +6,21 @@ import torch
 import torchvision
 from torch import Tensor
 
+from detkit.ops.rotated_nms import batched_rotated_nms
+
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     """Greedy non-maximum suppression: in each image and group, the highest score stays and boxes that overlap it by
     more than the threshold go, and so on.
 
     Args:
-        boxes: (B, N, 4) xyxy; scores: (B, N); groups: (B, N) or (N,) int64 from 0; valid: (B, N) bool.
+        boxes: (B, N, 4) xyxy, or (B, N, 5) rotated; scores: (B, N); groups: (B, N) or (N,) int64 from 0; valid: (B, N) bool.
 
     Returns:
         (B, N) bool: True for the valid boxes that stay.
     """
+    if boxes.shape[-1] == 5:
+        return batched_rotated_nms(boxes, scores, groups, valid, iou_threshold)
     return _nms(boxes.float(), scores.float(), groups.expand(scores.shape), valid, iou_threshold)
 
 

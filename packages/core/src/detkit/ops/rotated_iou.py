@@ -1,0 +1,128 @@
+"""Overlaps of rotated boxes, exact and without sorting corners."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SHORT = 32_000  # elements of an operation on a CPU: few enough to stay in its cache, and for torch not to split it over
+# threads, which costs short operations more than they gain
+_PAIRS = SHORT // 5  # pairs of boxes compared at a time on a CPU; each has four edges from five corners
+_MOST_PAIRS = 1 << 21  # elsewhere: so many that the device is busy (some 500 MB)
+_TINY = 1e-30
+_SLACK = 1e-5  # for the rounding of bounds
+
+
+def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union (..., N, M) of rotated boxes a (..., N, 5) and b (..., M, 5): centre x, y, width, height,
+    degrees counter-clockwise. In float32, without gradients; 0 where a box is of no size.
+
+    The area of two rectangles' intersection is a sum over the edges of one of them (Green's theorem): with the other
+    one upright, each edge adds the integral of its x, clamped to that box, over the part of y that the box has. No
+    corner needs to be found, so edges that touch, coincide or are parallel are like any others.
+    """
+    lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    first, second = (
+        boxes.detach().expand(*lead, *boxes.shape[-2:]).reshape(math.prod(lead), *boxes.shape[-2:]) for boxes in (a, b)
+    )
+    return _rotated_iou(first, second).view(*lead, a.shape[-2], b.shape[-2])
+
+
+@torch.library.custom_op("detkit::rotated_iou", mutates_args=())
+def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(B, N, 5), (B, M, 5) -> (B, N, M)."""
+    return _grid_iou(box_terms(a), box_terms(b), _MOST_PAIRS)
+
+
+@_rotated_iou.register_kernel("cpu")
+def _rotated_iou_cpu(a: Tensor, b: Tensor) -> Tensor:
+    """Only of the pairs whose upright hulls meet."""
+    iou = torch.zeros(a.shape[0], a.shape[1], b.shape[1])
+    step = max(1, SHORT // max(1, b.shape[1]))
+    for first, second, out in zip(box_terms(a).unbind(1), box_terms(b).unbind(1), iou, strict=True):
+        for part, rows in zip(first.split(step, dim=1), out.split(step), strict=True):
+            candidates = may_overlap(part, second)
+            pairs = candidates.view(-1).nonzero().squeeze(1)
+            if 2 * len(pairs) < candidates.numel():
+                rows.view(-1)[pairs] = listed_iou(part, second, pairs)
+            else:
+                rows.copy_(_grid_iou(part, second, _PAIRS))
+    return iou
+
+
+@_rotated_iou.register_fake
+def _rotated_iou_fake(a: Tensor, b: Tensor) -> Tensor:
+    return torch.empty(a.shape[0], a.shape[1], b.shape[1], device=a.device)
+
+
+def box_terms(boxes: Tensor) -> Tensor:
+    """What overlaps are computed from, of boxes (..., 5), each in a row of its own (8, ...): centre x, y, half width,
+    half height, cosine and sine of the angle, half width and half height of the upright hull."""
+    x, y, width, height, degrees = boxes.unbind(-1)
+    angle = degrees.double().remainder(360) * (math.pi / 180)  # in float64, in which quarter turns are exact enough
+    cos, sin = angle.cos().float(), angle.sin().float()
+    width, height = width.float() / 2, height.float() / 2
+    hull = [width * cos.abs() + height * sin.abs(), width * sin.abs() + height * cos.abs()]
+    return torch.stack([x.float(), y.float(), width, height, cos, sin, *hull])
+
+
+def may_overlap(a: Tensor, b: Tensor, iou: float = 0.0) -> Tensor:
+    """Which (N, M) of the boxes with terms a (8, N) and b (8, M) can have a larger IoU than `iou`, judged by their areas
+    and their upright hulls."""
+    areas_a, areas_b = 4 * a[2, :, None] * a[3, :, None], 4 * b[2] * b[3]
+    overlap = torch.minimum(areas_a, areas_b)
+    hull = torch.ones_like(overlap)
+    for center, half in ((0, 6), (1, 7)):
+        low = torch.maximum((a[center] - a[half])[:, None], b[center] - b[half])
+        high = torch.minimum((a[center] + a[half])[:, None], b[center] + b[half])
+        hull.mul_(high.sub_(low).clamp_(min=0))
+    return torch.minimum(overlap, hull) > (areas_a + areas_b).mul_(iou / (1 + iou) * (1 - _SLACK))
+
+
+def _grid_iou(a: Tensor, b: Tensor, most: int) -> Tensor:
+    """Intersection over union (..., N, M) of all boxes with terms a (8, ..., N) and b (8, ..., M), `most` at a time."""
+    step = max(1, most // max(1, b[0].numel()))
+    return torch.cat([pair_iou(part[..., None], b[..., None, :]) for part in a.split(step, dim=-1)], dim=-2)
+
+
+def listed_iou(a: Tensor, b: Tensor, pairs: Tensor) -> Tensor:
+    """Intersection over union (P,) of boxes with terms a (8, N) and b (8, M), at places `pairs` (P,) of (N, M)."""
+    parts = pairs.split(_PAIRS)
+    rows = ((part // b.shape[1], part % b.shape[1]) for part in parts)
+    found = [pair_iou(a[:6].index_select(1, row), b[:6].index_select(1, column)) for row, column in rows]
+    return torch.cat(found) if found else a.new_zeros(0)
+
+
+def pair_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union (...) of pairs of boxes with terms (6 or 8, ...) that broadcast."""
+    (ax, ay, aw, ah, acos, asin), (bx, by, bw, bh, bcos, bsin) = a[:6], b[:6]
+    # In b's frame, seen from a's centre: a has the corners p + q, q - p, -p - q and p - q, and b is [low, high].
+    cos, sin = acos * bcos + asin * bsin, asin * bcos - acos * bsin
+    away_x, away_y = bx - ax, by - ay
+    b_x, b_y = away_x * bcos - away_y * bsin, away_x * bsin + away_y * bcos
+    px, py, qx, qy = aw * cos, -aw * sin, ah * sin, ah * cos
+    sum_x, sum_y, difference_x, difference_y = qx + px, qy + py, qx - px, qy - py
+    x = torch.stack([sum_x, difference_x, -sum_x, -difference_x, sum_x])
+    y = torch.stack([sum_y, difference_y, -sum_y, -difference_y, sum_y])
+
+    # The corners with y clamped, and where on its two edges each has moved to: x at the start and the end of each edge
+    inside = torch.minimum(torch.maximum(y, b_y - bh), b_y + bh)
+    length = (y[1:] - y[:-1]).abs_().clamp_(min=_TINY)
+    moved = y.sub_(inside).abs_()
+    step = x[1:] - x[:-1]
+    start = torch.addcmul(x[:-1], (moved[:-1] / length).clamp_(max=1), step)
+    end = torch.addcmul(x[1:], (moved[1:] / length).clamp_(max=1), step, value=-1)
+
+    # Twice the mean of clamped x on each edge: its two ends, and what they miss where x crosses a side of b
+    low, high = b_x - bw, b_x + bw
+    crossing_low = ((start - low).mul_(end - low)).clamp_(max=0)
+    crossing_high = ((start - high).mul_(end - high)).clamp_(max=0)
+    mean = crossing_low.sub_(crossing_high).div_((end - start).abs_().clamp_(min=_TINY))
+    mean.add_(torch.minimum(torch.maximum(start, low), high)).add_(torch.minimum(torch.maximum(end, low), high))
+    overlap = mean.mul_(inside[1:] - inside[:-1]).sum(dim=0).mul_(0.5).clamp_(min=0)
+
+    area_a, area_b = 4 * aw * ah, 4 * bw * bh
+    overlap = torch.minimum(torch.minimum(overlap, area_a), area_b)
+    return overlap / (area_a + area_b - overlap).clamp_(min=_TINY)
