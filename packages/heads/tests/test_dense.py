@@ -123,6 +123,12 @@ def test_the_normaliser_is_a_moving_average_in_training_alone(name: str) -> None
     assert "normalizer" in model.state_dict()
 
 
+def test_the_normaliser_averages_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("det_heads.dense.average_count", lambda count: count * 3 / 2)  # others have more objects
+    model = make("fcos", normalizer=0.0).train()
+    assert model.average_foreground(torch.tensor(10)).item() == pytest.approx(1.5)
+
+
 def test_two_steps_can_be_taken_back_at_once() -> None:
     model = make("retinanet").train()
     sum(sum(model.losses(random_batch(1)).values()) for _ in range(2)).backward()
