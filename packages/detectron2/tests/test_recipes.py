@@ -1,0 +1,167 @@
+"""Recipes say what the configs say that they stand for: the same components with the same arguments, trained alike."""
+
+import copy
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from det_detectron2 import dense
+from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.config import Detectron2Config
+from det_detectron2.conversion import taken_out
+from detkit.config import Config, build
+from detkit.config.check import Checker
+from detkit.detector import Detector
+from detkit.interfaces import Backbone, Neck
+from detkit.plugins import registry
+from detkit.structures.coco import COCO_PIXELS
+
+HERE = Path(__file__).parent
+DEFAULTS = yaml.safe_load((HERE / "detectron2_defaults.yaml").read_text())
+CONFIGS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "detectron2_configs.yaml").read_text())["configs"]
+OCTAVES = [[side * 2 ** (octave / 3) for octave in range(3)] for side in (32, 64, 128, 256, 512)]
+CLASSES = {"coco": 80, "coco-keypoints": 1, "lvis-v0.5": 1230, "lvis-v1": 1203, "cityscapes": 8, "voc": 20}
+WEIGHTS = {
+    "": None,
+    "detectron2://ImageNetPretrained/MSRA/R-50.pkl": "resnet50-msra",
+    "detectron2://ImageNetPretrained/MSRA/R-101.pkl": "resnet101-msra",
+    "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl": "resnext101-32x8d-fair",
+    "catalog://ImageNetPretrained/FAIR/X-152-32x8d-IN5k": "resnext152-32x8d-fair",
+    "catalog://ImageNetPretrained/FAIR/R-50-GN": "resnet50-gn-fair",
+    "catalog://ImageNetPretrained/FAIR/R-101-GN": "resnet101-gn-fair",
+}
+PATHS = pytest.mark.parametrize("path", CONFIGS)
+
+
+def config(path: str) -> dict[str, Any]:
+    """The config with all of Detectron2's defaults."""
+    tree: dict[str, Any] = copy.deepcopy(DEFAULTS)
+    for key, value in CONFIGS[path].items():
+        if key == "recipe":
+            continue
+        node = tree
+        *sections, last = key.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = copy.deepcopy(value)
+    if tree["MODEL"]["ANCHOR_GENERATOR"]["SIZES"] == "octaves":
+        tree["MODEL"]["ANCHOR_GENERATOR"]["SIZES"] = OCTAVES
+    if tree["MODEL"]["META_ARCHITECTURE"] == "FCOS":  # of python configs, which say nothing of other models
+        for key in (*dense.OF_OTHERS, "MODEL.ANCHOR_GENERATOR", "MODEL.RETINANET"):
+            del tree["MODEL"][key.removeprefix("MODEL.")]
+    return tree
+
+
+@cache
+def recipe(path: str) -> Config:
+    return Config.load(CONFIGS[path]["recipe"])
+
+
+def resolved(tree: dict[str, Any]) -> dict[str, Any]:
+    """A model's tree with all defaults."""
+    checker = Checker()
+    found: dict[str, Any] = checker.value(tree, Detector, "model")
+    assert checker.problems == []
+    return found
+
+
+@cache
+def maps(backbone: str, neck: str) -> tuple[list[str], list[str], int]:
+    """The maps of a backbone and of what follows it, and what the sides of images must be multiples of; from their
+    trees as JSON."""
+    with torch.device("meta"):
+        first = build(json.loads(backbone), Backbone)
+        shapes = first.output_shapes
+        second = build(json.loads(neck), Neck, input_shapes=shapes) if neck != "null" else first
+    return list(shapes), list(second.output_shapes), math.lcm(first.divisor, second.divisor)
+
+
+def explicit(tree: dict[str, Any]) -> dict[str, Any]:
+    """A resolved tree in which nothing is left to follow from something else: which maps a part sees, how wide a
+    ResNet's groups are, what images are padded to."""
+    tree = copy.deepcopy(tree)
+    stages, levels, divisor = maps(json.dumps(tree["backbone"]), json.dumps(tree["neck"]))
+    for part, seen in ((tree.get("neck"), stages), (tree.get("proposal_generator"), levels), (tree, levels)):
+        if part and "in_features" in part:
+            part["in_features"] = part["in_features"] or seen
+    for part in (tree["backbone"], tree.get("roi_trunk")):
+        if part:
+            part["width_per_group"] = part["width_per_group"] or part["width"]
+    tree["backbone"]["stem_channels"] = tree["backbone"]["stem_channels"] or tree["backbone"]["width"]
+    tree["input"]["divisor"] = math.lcm(tree["input"]["divisor"], divisor)
+    return tree
+
+
+@PATHS
+def test_the_model_is_the_same(path: str) -> None:
+    source = Detectron2Config(config(path))
+    theirs = ARCHITECTURES[source.take("MODEL.META_ARCHITECTURE")].tree(source)
+    assert source.problems() == []
+    about, ours = recipe(path).tree["about"], recipe(path).tree["model"]
+    counts = taken_out(theirs, "num_classes")
+    assert counts <= {CLASSES[about["dataset"]]}
+    assert taken_out(theirs, "num_semantic_classes") <= {len(COCO_PIXELS)}
+    assert taken_out(theirs, "num_keypoints") <= {17}
+    assert explicit(resolved(ours)) == explicit(resolved(theirs))
+
+
+@PATHS
+def test_it_is_trained_alike(path: str) -> None:
+    solver, ours = config(path)["SOLVER"], recipe(path)
+    train = ours.tree["train"]
+    assert train["steps"] == solver["MAX_ITER"]
+    assert train["batch_size"] == solver["IMS_PER_BATCH"]
+    optimizer, schedule = train["optimizer"], train["schedule"]
+    assert optimizer["lr"] * train["batch_size"] / train["lr_batch_size"] == pytest.approx(solver["BASE_LR"])
+    for ours_, theirs in (
+        ("momentum", "MOMENTUM"),
+        ("nesterov", "NESTEROV"),
+        ("weight_decay", "WEIGHT_DECAY"),
+        ("norm_weight_decay", "WEIGHT_DECAY_NORM"),
+        ("bias_weight_decay", "WEIGHT_DECAY_BIAS"),
+        ("bias_lr_factor", "BIAS_LR_FACTOR"),
+    ):
+        assert optimizer[ours_] == solver[theirs]
+    assert [round(mark * train["steps"]) for mark in schedule["milestones"]] == solver["STEPS"]
+    assert schedule["gamma"] == solver["GAMMA"]
+    assert (schedule["warmup"], schedule["warmup_factor"]) == (solver["WARMUP_ITERS"], solver["WARMUP_FACTOR"])
+
+
+@PATHS
+def test_it_starts_from_the_same_weights(path: str) -> None:
+    assert recipe(path).tree["init"] == WEIGHTS[config(path)["MODEL"]["WEIGHTS"]]
+
+
+@PATHS
+def test_images_are_augmented_alike(path: str) -> None:
+    wanted = config(path)["INPUT"]
+    if wanted["MIN_SIZE_TRAIN"] == "LSJ":
+        expected = [{"name": "large_scale_jitter", "size": 1024, "min_scale": 0.1, "max_scale": 2.0, "fill": 128}]
+    else:
+        expected = [
+            {
+                "name": "resize_shortest_edge",
+                "sizes": wanted["MIN_SIZE_TRAIN"],
+                "max_size": wanted["MAX_SIZE_TRAIN"],
+                "draw": wanted["MIN_SIZE_TRAIN_SAMPLING"],
+            }
+        ]
+    if wanted["CROP"]["ENABLED"]:
+        expected.insert(
+            0, {"name": "random_crop", "crop_size": wanted["CROP"]["SIZE"], "crop_type": wanted["CROP"]["TYPE"]}
+        )
+    assert recipe(path).tree["transforms"] == [*expected, {"name": "flip", "horizontal": 0.5, "vertical": 0.0}]
+
+
+def test_every_recipe_of_the_zoo_is_compared() -> None:
+    names = registry().names("recipe")
+    published = {name: Config.load(name).tree["about"].get("published by", "") for name in names}
+    zoo = {name: by.partition(", ")[2] for name, by in published.items() if by.startswith("Detectron2 model zoo")}
+    compared = {entry["recipe"]: path for path, entry in CONFIGS.items()}
+    assert zoo.items() <= compared.items()
