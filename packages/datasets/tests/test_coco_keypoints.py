@@ -191,6 +191,17 @@ def test_results_count_pixels_as_coco_does(coco: Write, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "coco_instances_results.json").read_text())[0]["keypoints"] == given
 
 
+def test_without_labelled_keypoints_nothing_is_measured_and_the_tables_say_why(coco: Write) -> None:
+    dataset = coco([{"bbox": BOX}], categories=[{**FACE[0], "sigmas": [0.1] * 3}])
+    sample, evaluator = dataset[0], CocoEvaluator()
+    evaluator.start(dataset)
+    fields = {name: sample.target[name].as_subclass(Tensor) for name in ("boxes", "labels", "keypoints")}
+    evaluator.add(Prediction((30, 40), scores=torch.ones(1), **fields), sample.info)
+    assert set(evaluator.compute()["keypoints"].values()) == {None}
+    reasons = dict(evaluator.tables()[-1][2])
+    assert reasons["AR75"] == "the dataset has no object with what is compared"
+
+
 def test_sigmas_that_nobody_gave_are_an_error_only_where_they_are_needed(coco: Write) -> None:
     dataset = coco([{"bbox": BOX}], categories=FACE)
     sample, evaluator = dataset[0], CocoEvaluator()

@@ -261,4 +261,6 @@ def _percent(value: float | None) -> str:
 def _reason(metric: str, objects: int) -> str:
     if not objects:
         return "the dataset has no annotated objects"
+    if metric[-1] not in _SIZES:
+        return "the dataset has no object with what is compared"
     return f"the dataset has no object that is {_SIZES[metric[-1]]}"
