@@ -147,6 +147,6 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed and memory, interleaved with torchvision's Mask R-CNN."""
+    """Speed and memory, interleaved with torchvision's detectors."""
     install_all(session)
     session.run("python", "-m", "benchmarks", *session.posargs)

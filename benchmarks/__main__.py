@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-BENCHMARKS = ("mask_rcnn", "loop")
+from benchmarks import detectors, loop, matching
+
+BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
+    **{name: partial(detectors.main, name=name) for name in detectors.SUBJECTS},
+    "matching": matching.main,
+    "loop": loop.main,
+}
 
 
 def main() -> None:
@@ -19,9 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    figures = {
-        name: importlib.import_module(f"benchmarks.{name}").main(options.rounds) for name in options.names or BENCHMARKS
-    }
+    figures = {name: BENCHMARKS[name](options.rounds) for name in options.names or BENCHMARKS}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
