@@ -19,7 +19,7 @@ from detkit.foreign import load_arrays, read_foreign_checkpoint, rename
 from detkit.model_directory import save_model
 from detkit.plugins import registry
 from detkit.structures.categories import Categories
-from detkit.structures.coco import COCO, COCO_PIXELS
+from detkit.structures.coco import COCO, COCO_PERSON, COCO_PIXELS
 
 URL = "https://dl.fbaipublicfiles.com/detectron2"
 URL_VARIABLE = "DETKIT_DETECTRON2_URL"
@@ -207,6 +207,8 @@ def _classes(dataset: Any, arrays: Mapping[str, Tensor]) -> dict[str, Categories
     """The classes of instances and of pixels, where the dataset is COCO with their names."""
     if dataset == "coco":
         return {"categories": COCO, "semantic_categories": COCO_PIXELS}
+    if dataset == "coco-keypoints":
+        return {"categories": COCO_PERSON}
     rows = next((len(value) for name, value in arrays.items() if name.endswith("cls_score.bias")), 0)
     if not rows:
         raise ValueError(f"the recipe is for the dataset {dataset!r}, whose classes are not known here")
