@@ -72,6 +72,11 @@ class Detector(nn.Module, ABC):
         return False
 
     @property
+    def classifies(self) -> bool:
+        """Whether predictions of instances have labels; without them they are objects of any class."""
+        return True
+
+    @property
     def divisor(self) -> int:
         """Images are padded to a multiple of this many pixels."""
         return self.input.divisor

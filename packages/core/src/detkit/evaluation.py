@@ -145,14 +145,14 @@ class PixelRelabelling(Relabelling):
 
 
 def relabellings_of(model: Detector, dataset: Dataset) -> list[Relabelling]:
-    """From a model's classes to a dataset's: of instances, unless the model labels pixels alone, and of pixels, if both
-    have them.
+    """From a model's classes to a dataset's: of instances, unless the model labels pixels alone or does not tell classes
+    apart, and of pixels, if both have them.
 
     Raises:
         ValueError: there is no class in common.
     """
     found, pixels = [], model.semantic_categories
-    if model.categories != pixels:
+    if model.categories != pixels and model.classifies:
         found.append(Relabelling(model.categories, dataset.categories))
     if pixels is not None and dataset.semantic_categories is not None:
         found.append(PixelRelabelling(pixels, dataset.semantic_categories))

@@ -77,6 +77,9 @@ class ProposalGenerator(nn.Module, ABC):
 
     kind: ClassVar[str] = "proposal_generator"
 
+    nms_iou: float = 0.7
+    """The overlap above which the lower score of two proposals goes."""
+
     @abstractmethod
     def forward(
         self, features: Mapping[str, Tensor], image_sizes: Tensor, targets: Targets | None

@@ -15,6 +15,7 @@ from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
+from detkit.tta import View, merge_boxes
 
 
 class ProposalNetwork(Detector):
@@ -44,6 +45,10 @@ class ProposalNetwork(Detector):
         self.neck = neck
         self.proposal_generator = proposal_generator
 
+    @property
+    def classifies(self) -> bool:
+        return False
+
     def features(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Feature maps of uint8 RGB images (B, 3, H, W) of sizes (B, 2)."""
         features: dict[str, Tensor] = self.backbone(self.normalize(images, sizes))
@@ -64,6 +69,14 @@ class ProposalNetwork(Detector):
             "scores": torch.where(found.valid, found.scores, 0.0),
             "valid": found.valid,
         }
+
+    def detect_views(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """The proposals of all views merged."""
+        answers = [self.detect(view.images, view.sizes) for view in views]
+        capacity = answers[0]["boxes"].shape[1]
+        merged = merge_boxes(answers, views, nms_iou=self.proposal_generator.nms_iou, capacity=capacity)
+        del merged["labels"]
+        return merged
 
     def postprocess(
         self, raw: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]], output_sizes: Sequence[tuple[int, int]]
