@@ -39,7 +39,7 @@ class Augmentation:
         size = (image.shape[1], image.shape[2])
         found = []
         for scale in self.scales:
-            resized = F.resize(image, _scaled(size, input, scale), antialias=True)
+            resized = F.resize(image, _scaled(size, input, scale), antialias=input.antialias)
             for flipped in (False, True) if self.flip else (False,):
                 batch = Batch.collate([resized.flip(2) if flipped else resized], divisor=divisor)
                 found.append(View(batch.images, batch.sizes, size, flipped))

@@ -133,6 +133,7 @@ class DenseDetector(Detector):
         score_threshold: detections need a higher score.
         candidates: the most (row, class) pairs of a level that enter suppression, best first.
         nms_iou: overlap above which the lower score of a class goes.
+        clip_before_nms: whether the overlaps are of the parts inside the image.
         detections_per_image: the most detections of an image.
         normalizer: the number of foreground rows of a batch to begin with.
         input: how images are prepared.
@@ -151,6 +152,7 @@ class DenseDetector(Detector):
         score_threshold: float,
         candidates: int,
         nms_iou: float,
+        clip_before_nms: bool,
         detections_per_image: int,
         normalizer: float,
         input: InputSpec,
@@ -167,7 +169,8 @@ class DenseDetector(Detector):
             raise ValueError(f"in_features has {', '.join(missing)}; there are {', '.join(shapes)}")
         self.shapes = [shapes[name] for name in self.in_features]
         self.score_threshold, self.candidates = score_threshold, candidates
-        self.nms_iou, self.detections_per_image = nms_iou, detections_per_image
+        self.nms_iou, self.clip_before_nms = nms_iou, clip_before_nms
+        self.detections_per_image = detections_per_image
         self.register_buffer("normalizer", torch.tensor(float(normalizer)))
 
     @abstractmethod
@@ -221,6 +224,8 @@ class DenseDetector(Detector):
         score, label, box = torch.cat(scores, dim=1), torch.cat(labels, dim=1), torch.cat(boxes, dim=1)
         finite = box.isfinite().all(dim=-1)
         box = torch.where(finite[..., None], box, 0.0)
+        if self.clip_before_nms:
+            box = clip_boxes(box, sizes)
         keep = batched_nms(box, score, label, finite & (score > self.score_threshold), self.nms_iou)
         best = torch.where(keep, score, -1.0).topk(min(self.detections_per_image, keep.shape[1]), dim=1)
         valid = keep.gather(1, best.indices)

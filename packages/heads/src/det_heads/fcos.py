@@ -26,11 +26,12 @@ SMALLEST, LARGEST = 4, 8  # strides to the farthest side of the objects that a l
 
 class FCOS(DenseDetector):
     """Every location of a pyramid near the centre of an object says its class, how far its sides are, and how near the
-    centre is; as Detectron2 has it, whose locations are the centres of the maps' cells.
+    centre is; as Detectron2 has it, whose locations are by default the centres of the maps' cells.
 
     Args:
         backbone, neck: its parts, commonly a pyramid p3 to p7; without a neck the head sees the backbone's maps.
         in_features: the maps that the head sees, finest first; all by default.
+        offset: of the first location, in strides.
         layers, channels: of the convolutions before the last, of classes and boxes each.
         norm: that follows them. "bn" and "sync_bn" have statistics of each level.
         prior: the probability that the untrained head gives to every class.
@@ -40,6 +41,8 @@ class FCOS(DenseDetector):
         score_threshold: detections need a higher score, the geometric mean of class probability and centerness.
         candidates: the most (location, class) pairs of a level that enter suppression, best first.
         nms_iou: overlap above which the lower score of a class goes.
+        clip_before_nms: whether the overlaps are of the parts of boxes that are inside the image, as in torchvision and
+            Detectron, or of whole boxes.
         detections_per_image: the most detections of an image.
         normalizer: the number of foreground locations of a batch in one process to begin with; losses are divided by
             its moving average.
@@ -53,6 +56,7 @@ class FCOS(DenseDetector):
         backbone: Backbone,
         neck: Neck | None = None,
         in_features: Sequence[str] | None = None,
+        offset: float = 0.5,
         layers: int = 4,
         channels: int = 256,
         norm: Norm = "gn",
@@ -63,6 +67,7 @@ class FCOS(DenseDetector):
         score_threshold: float = 0.2,
         candidates: int = 1000,
         nms_iou: float = 0.6,
+        clip_before_nms: bool = False,
         detections_per_image: int = 100,
         normalizer: float = 300.0,
         input: InputSpec = InputSpec(),
@@ -75,6 +80,7 @@ class FCOS(DenseDetector):
             score_threshold=score_threshold,
             candidates=candidates,
             nms_iou=nms_iou,
+            clip_before_nms=clip_before_nms,
             detections_per_image=detections_per_image,
             normalizer=normalizer,
             input=input,
@@ -92,12 +98,13 @@ class FCOS(DenseDetector):
             prior=prior,
             centerness=True,
         )
-        self.center_radius = center_radius
+        self.offset, self.center_radius = offset, center_radius
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
 
     def anchors(self, level: int, height: int, width: int) -> Tensor:
-        """The cells (height * width, 4) of a map, in pixels of the image; locations are their centres."""
-        return grid_anchors(getattr(self, f"cell{level}"), height, width, self.shapes[level].stride, 0.5)
+        """Squares (height * width, 4) as large as a map's cells, in pixels of the image; locations are their
+        centres."""
+        return grid_anchors(getattr(self, f"cell{level}"), height, width, self.shapes[level].stride, self.offset)
 
     def decode(self, anchors: Tensor, deltas: Tensor) -> Tensor:
         """Deltas are the distances from the location to left, top, right and bottom, in strides."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from det_heads.heat_maps import keypoint_cells, keypoints_in_boxes
-from det_heads.pooler import RoiPooler, at_rows, foreground_rows
+from det_heads.pooler import RoiPooler, at_rows, foreground_rows, last_pixels
 from detkit.interfaces import RoiHead, RoiSamples
 from detkit.layers import Conv, init_relu_conv
 from detkit.ops.compact import valid_rows
@@ -31,8 +31,10 @@ class KeypointHead(RoiHead):
         num_classes: without background.
         num_keypoints: of an instance.
         categories: whose keypoints say which of them change places in a mirrored image, for test-time augmentation.
-        pool_size, sampling_ratio, aligned: of ROIAlign; heat maps have four times the pool's size.
+        pool_size, sampling_ratio, aligned, inclusive: of ROIAlign; heat maps have four times the pool's size.
         channels: of each of the convolutions.
+        pixel_numbers: points are numbers of pixels, as in Detectron and torchvision, half a pixel less than coordinates
+            from the image's edge: how the head was trained.
         keypoints_per_image: what the loss is divided by, for each image; by default the number of keypoints that are
             visible in the regions.
         weight: of the loss.
@@ -49,14 +51,23 @@ class KeypointHead(RoiHead):
         pool_size: int = 14,
         sampling_ratio: int = 0,
         aligned: bool = True,
+        inclusive: bool = False,
         channels: Sequence[int] = (512,) * 8,
+        pixel_numbers: bool = False,
         keypoints_per_image: float | None = None,
         weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.num_classes, self.num_keypoints = num_classes, num_keypoints
         self.flipped = categories.keypoints.flipped if categories and categories.keypoints else None
-        self.pool = RoiPooler(input_shapes, in_features, size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned)
+        self.pool = RoiPooler(
+            input_shapes,
+            in_features,
+            size=pool_size,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+            inclusive=inclusive,
+        )
         widths = [self.pool.channels, *channels]
         convs = [Conv(a, b, 3, relu=True) for a, b in pairwise(widths)]
         self.trunk = nn.Sequential(*convs)
@@ -64,7 +75,13 @@ class KeypointHead(RoiHead):
         for conv in convs:
             init_relu_conv(conv)
         init_relu_conv(self.upsample)
+        self.offset = 0.5 if pixel_numbers else 0.0
+        self.inclusive = inclusive
         self.keypoints_per_image, self.weight = keypoints_per_image, weight
+
+    def _spans(self, boxes: Tensor) -> Tensor:
+        """What the heat maps of boxes (..., 4) span."""
+        return last_pixels(boxes) if self.inclusive else boxes
 
     def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor) -> Tensor:
         """Heat maps (R, K, S, S) of the boxes at `rows` (R,) of all (B * N,)."""
@@ -92,8 +109,10 @@ class KeypointHead(RoiHead):
         foreground, rows = foreground_rows(samples, self.num_classes, (keypoints[..., 2] > 0).any(dim=2))
         logits = self._logits(features, samples, rows)
         instance = rows // samples.valid.shape[1] * keypoints.shape[1] + samples.target_index.flatten()[rows]
-        boxes = samples.boxes.flatten(0, 1)[rows]
-        cells, visible = keypoint_cells(keypoints.flatten(0, 1)[instance], boxes, logits.shape[-1])
+        boxes = self._spans(samples.boxes.flatten(0, 1)[rows])
+        points = keypoints.flatten(0, 1)[instance]
+        points = torch.cat([points[..., :2] - self.offset, points[..., 2:]], dim=-1)
+        cells, visible = keypoint_cells(points, boxes, logits.shape[-1])
         visible = visible & foreground[:, None]
         entropy = F.cross_entropy(logits.flatten(2).flatten(0, 1), cells.flatten(), reduction="none")
         count = visible.sum()
@@ -106,9 +125,10 @@ class KeypointHead(RoiHead):
         """Adds the outputs `keypoint_maps` (B, N, K, S, S), logits on a grid inside each box, and `keypoint_extents`
         (B, N, 2), its width and height in pixels of what the model sees."""
         rows = valid_rows(samples.valid.flatten())
+        spans = self._spans(samples.boxes)
         found = {
             "keypoint_maps": at_rows(self._logits(features, samples, rows), rows, samples.valid),
-            "keypoint_extents": samples.boxes[..., 2:] - samples.boxes[..., :2],
+            "keypoint_extents": spans[..., 2:] - spans[..., :2],
         }
         return replace(samples, outputs={**samples.outputs, **found})
 
@@ -123,4 +143,6 @@ class KeypointHead(RoiHead):
 
     def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """keypoints (N, K, 3) x, y, score."""
-        return {"keypoints": keypoints_in_boxes(raw["keypoint_maps"], raw["boxes"], raw["keypoint_extents"])}
+        boxes = self._spans(raw["boxes"])
+        points = keypoints_in_boxes(raw["keypoint_maps"], boxes, raw["keypoint_extents"])
+        return {"keypoints": points + points.new_tensor([self.offset, self.offset, 0.0])}

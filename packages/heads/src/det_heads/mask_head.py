@@ -43,7 +43,7 @@ class MaskHead(RoiHead):
         input_shapes: of the neck's maps.
         in_features: the maps to pool from, finest first.
         num_classes: without background.
-        pool_size, sampling_ratio, aligned: of ROIAlign; masks have twice the pool's size.
+        pool_size, sampling_ratio, aligned, inclusive: of ROIAlign; masks have twice the pool's size.
         layers, norm: of the convolutions.
         channels: of the convolutions and of the upsampling.
         class_agnostic: one mask for all classes of a region, instead of one for each.
@@ -60,6 +60,7 @@ class MaskHead(RoiHead):
         pool_size: int = 14,
         sampling_ratio: int = 0,
         aligned: bool = True,
+        inclusive: bool = False,
         layers: int = 4,
         channels: int = 256,
         norm: Norm = "",
@@ -69,7 +70,14 @@ class MaskHead(RoiHead):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.pool = RoiPooler(input_shapes, in_features, size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned)
+        self.pool = RoiPooler(
+            input_shapes,
+            in_features,
+            size=pool_size,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+            inclusive=inclusive,
+        )
         widths = [self.pool.channels] + [channels] * layers
         convs = [Conv(a, b, 3, norm=norm, relu=True) for a, b in pairwise(widths)]
         for conv in convs:

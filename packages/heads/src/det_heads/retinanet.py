@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from det_heads.anchors import cell_anchors, grid_anchors
+from det_heads.anchors import cell_anchors, given_anchors, grid_anchors
 from det_heads.dense import DenseDetector, DenseHead
 from det_heads.focal_loss import focal_loss
 from det_heads.losses import BoxLoss, box_loss
@@ -32,6 +32,8 @@ class RetinaNet(DenseDetector):
         in_features: the maps that the head sees, finest first; all by default.
         sizes: anchor sides in pixels (square roots of the areas), one list for each map.
         aspect_ratios: height / width.
+        anchor_boxes: in place of those of `sizes` and `aspect_ratios`: for each map a list of boxes [x0, y0, x1, y1]
+            around a point of the grid, in pixels.
         offset: of the first anchor's centre, in strides.
         layers, channels: of the convolutions before the last, of classes and boxes each.
         norm: that follows them. "bn" and "sync_bn" have statistics of each level.
@@ -46,6 +48,8 @@ class RetinaNet(DenseDetector):
         score_threshold: detections need a higher score.
         candidates: the most (anchor, class) pairs of a level that enter suppression, best first.
         nms_iou: overlap above which the lower score of a class goes.
+        clip_before_nms: whether the overlaps are of the parts of boxes that are inside the image, as in torchvision and
+            Detectron, or of whole boxes.
         detections_per_image: the most detections of an image.
         normalizer: the number of foreground anchors of a batch in one process to begin with; losses are divided by its
             moving average.
@@ -61,6 +65,7 @@ class RetinaNet(DenseDetector):
         in_features: Sequence[str] | None = None,
         sizes: Sequence[Sequence[float]] = SIZES,
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        anchor_boxes: Sequence[Sequence[Sequence[float]]] | None = None,
         offset: float = 0.0,
         layers: int = 4,
         channels: int = 256,
@@ -76,6 +81,7 @@ class RetinaNet(DenseDetector):
         score_threshold: float = 0.05,
         candidates: int = 1000,
         nms_iou: float = 0.5,
+        clip_before_nms: bool = False,
         detections_per_image: int = 100,
         normalizer: float = 100.0,
         input: InputSpec = InputSpec(),
@@ -88,23 +94,28 @@ class RetinaNet(DenseDetector):
             score_threshold=score_threshold,
             candidates=candidates,
             nms_iou=nms_iou,
+            clip_before_nms=clip_before_nms,
             detections_per_image=detections_per_image,
             normalizer=normalizer,
             input=input,
             categories=categories,
         )
-        if len(sizes) != len(self.in_features) or len({len(level) for level in sizes}) > 1:
+        if anchor_boxes is not None:
+            cells = given_anchors(anchor_boxes, self.in_features)
+        elif len(sizes) != len(self.in_features) or len({len(level) for level in sizes}) > 1:
             raise ValueError(
                 f"sizes has lists of {[len(level) for level in sizes]} for the {len(self.in_features)} feature maps "
                 f"({', '.join(self.in_features)}); give one list for each, all of the same length"
             )
-        for level, level_sizes in enumerate(sizes):
-            self.register_buffer(f"cell_anchors{level}", cell_anchors(level_sizes, aspect_ratios), persistent=False)
+        else:
+            cells = [cell_anchors(level_sizes, aspect_ratios) for level_sizes in sizes]
+        for level, cell in enumerate(cells):
+            self.register_buffer(f"cell_anchors{level}", cell, persistent=False)
         self.offset = offset
         self.head = DenseHead(
             self.shapes,
             len(categories),
-            anchors=len(sizes[0]) * len(aspect_ratios),
+            anchors=len(cells[0]),
             layers=layers,
             channels=channels,
             norm=norm,

@@ -144,7 +144,8 @@ class _Resizing:
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         size = self.input.resized(*sample.image.shape[-2:])
-        sample = cut_to_canvas(moved(without_crowds(sample), F.resize, list(size), antialias=True))
+        sample = moved(without_crowds(sample), F.resize, list(size), antialias=self.input.antialias)
+        sample = cut_to_canvas(sample)
         return best_proposals(sample, EVALUATION_PROPOSALS)
 
 

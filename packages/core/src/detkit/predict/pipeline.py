@@ -166,7 +166,7 @@ def _read_ahead(
     def prepare(source: Source, given: tuple[Any, Any] | None) -> _Image:
         original = source.read()
         size = input.resized(*original.shape[1:])
-        resized = F.resize(original, list(size), antialias=True)
+        resized = F.resize(original, list(size), antialias=input.antialias)
         found = None if given is None else _scaled(given, (size[0] / original.shape[1], size[1] / original.shape[2]))
         return _Image(original, resized, source.path, found)
 

@@ -17,6 +17,8 @@ class InputSpec:
         std: likewise.
         min_size: shortest edge in pixels after resizing at inference; 0 keeps the image's own size.
         max_size: longest edge in pixels after resizing at inference.
+        antialias: whether what is made smaller is smoothed first, as Pillow does; OpenCV and torchvision's detectors do
+            not, and models that were trained with them want the same.
         divisor: images are padded at the right and the bottom to a multiple of this many pixels.
     """
 
@@ -26,6 +28,7 @@ class InputSpec:
     min_size: int = 800
     max_size: int = 1333
     divisor: int = 32
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
