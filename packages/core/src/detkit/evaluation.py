@@ -145,7 +145,7 @@ class PixelRelabelling(Relabelling):
 
 
 def relabellings_of(model: Detector, dataset: Dataset) -> list[Relabelling]:
-    """From a model's classes to a dataset's: of instances, unless the model labels pixels alone or does not tell classes
+    """From a model's classes to a dataset's: of instances, unless the model labels pixels alone or does not tell them
     apart, and of pixels, if both have them.
 
     Raises:
