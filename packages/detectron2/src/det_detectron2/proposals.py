@@ -26,18 +26,27 @@ def proposal_generator(config: Detectron2Config) -> dict[str, Any] | None:
 
 
 def _rpn(config: Detectron2Config) -> dict[str, Any]:
-    config.expect("MODEL.RPN.HEAD_NAME", "StandardRPNHead")
-    config.expect("MODEL.RPN.IOU_LABELS", [0, -1, 1])
     config.expect("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator")
     config.unused("MODEL.ANCHOR_GENERATOR.ANGLES")
+    boundary = config.take("MODEL.RPN.BOUNDARY_THRESH")
+    return {
+        "name": "rpn",
+        **rpn_arguments(config),
+        "boundary": boundary if boundary >= 0 else None,
+        "box_loss": config.expect("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "giou", "diou", "ciou"),
+    }
+
+
+def rpn_arguments(config: Detectron2Config) -> dict[str, Any]:
+    """What networks that propose upright and rotated boxes have in common."""
+    config.expect("MODEL.RPN.HEAD_NAME", "StandardRPNHead")
+    config.expect("MODEL.RPN.IOU_LABELS", [0, -1, 1])
     features = config.take("MODEL.RPN.IN_FEATURES")
     sizes = config.take("MODEL.ANCHOR_GENERATOR.SIZES")
     ratios = config.take("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS")
-    boundary = config.take("MODEL.RPN.BOUNDARY_THRESH")
     background_iou, foreground_iou = config.take("MODEL.RPN.IOU_THRESHOLDS")
     weight = config.take("MODEL.RPN.LOSS_WEIGHT")
     return {
-        "name": "rpn",
         "in_features": features,
         "sizes": sizes * len(features) if len(sizes) == 1 else sizes,
         "aspect_ratios": ratios[0] if len(ratios) == 1 else ratios,
@@ -45,7 +54,6 @@ def _rpn(config: Detectron2Config) -> dict[str, Any]:
         "channels": [None if width == -1 else width for width in config.take("MODEL.RPN.CONV_DIMS")],
         "foreground_iou": foreground_iou,
         "background_iou": background_iou,
-        "boundary": boundary if boundary >= 0 else None,
         "batch_size_per_image": config.take("MODEL.RPN.BATCH_SIZE_PER_IMAGE"),
         "foreground_fraction": config.take("MODEL.RPN.POSITIVE_FRACTION"),
         "pre_nms_train": config.take("MODEL.RPN.PRE_NMS_TOPK_TRAIN"),
@@ -55,7 +63,6 @@ def _rpn(config: Detectron2Config) -> dict[str, Any]:
         "nms_iou": config.take("MODEL.RPN.NMS_THRESH"),
         "min_size": config.take("MODEL.PROPOSAL_GENERATOR.MIN_SIZE"),
         "box_weights": config.take("MODEL.RPN.BBOX_REG_WEIGHTS"),
-        "box_loss": config.expect("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "giou", "diou", "ciou"),
         "smooth_l1_beta": config.take("MODEL.RPN.SMOOTH_L1_BETA"),
         "objectness_weight": weight,
         "box_weight": weight * config.take("MODEL.RPN.BBOX_REG_LOSS_WEIGHT"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from det_detectron2 import backbones, proposals, roi_heads
+from det_detectron2 import backbones, proposals, roi_heads, rotated
 from det_detectron2.config import Detectron2Config
 
 NAMES = (*backbones.NAMES, *proposals.NAMES, *roi_heads.NAMES)
@@ -17,8 +17,11 @@ def model_tree(config: Detectron2Config) -> dict[str, Any]:
     return {
         "name": "rcnn",
         **backbones.backbone_and_neck(config),
-        "proposal_generator": proposals.proposal_generator(config),
-        **roi_heads.roi_heads(config),
+        **(
+            rotated.regions(config)
+            if rotated.is_rotated(config)
+            else {"proposal_generator": proposals.proposal_generator(config), **roi_heads.roi_heads(config)}
+        ),
         "input": backbones.input_spec(config),
     }
 

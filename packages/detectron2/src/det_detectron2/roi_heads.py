@@ -31,7 +31,7 @@ def roi_heads(config: Detectron2Config) -> dict[str, Any]:
     if name != "CascadeROIHeads":
         config.unused("MODEL.ROI_BOX_CASCADE_HEAD")
     if name == "Res5ROIHeads":
-        return {**_res5_heads(config, features), "sampling": _sampling(config)}
+        return {**_res5_heads(config, features), "sampling": sampling(config)}
     box = _cascade_head(config) if name == "CascadeROIHeads" else _box_head(config)
     heads = {"box": {**box, **_pooling(config, "MODEL.ROI_BOX_HEAD", features)}}
     if config.take("MODEL.MASK_ON"):
@@ -42,7 +42,7 @@ def roi_heads(config: Detectron2Config) -> dict[str, Any]:
         heads["keypoint"] = {**_keypoint_head(config), **_pooling(config, "MODEL.ROI_KEYPOINT_HEAD", features)}
     else:
         config.unused("MODEL.ROI_KEYPOINT_HEAD")
-    return {"heads": heads, "sampling": _sampling(config)}
+    return {"heads": heads, "sampling": sampling(config)}
 
 
 def _res5_heads(config: Detectron2Config, features: list[str]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _res5_heads(config: Detectron2Config, features: list[str]) -> dict[str, Any]
     config.unused(*(f"{head}.{key}" for key in ("NAME", "NUM_FC", "FC_DIM", "NUM_CONV", "CONV_DIM", "NORM")))
     config.unused(f"{head}.TRAIN_ON_PRED_BOXES", "MODEL.ROI_MASK_HEAD.POOLER_TYPE")
     config.unused("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO")
-    heads = {"box": {"name": "box", "layers": 0, **_box_predictor(config)}}
+    heads = {"box": {"name": "box", "layers": 0, **box_predictor(config)}}
     if config.take("MODEL.MASK_ON"):
         heads["mask"] = _mask_head(config)
     else:
@@ -76,8 +76,8 @@ def _pooling(config: Detectron2Config, head: str, features: list[str]) -> dict[s
 def _box_head(config: Detectron2Config) -> dict[str, Any]:
     return {
         "name": "box",
-        **_box_trunk(config),
-        **_box_predictor(config),
+        **box_trunk(config),
+        **box_predictor(config),
         "train_on_predicted": config.take("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES"),
     }
 
@@ -87,18 +87,18 @@ def _cascade_head(config: Detectron2Config) -> dict[str, Any]:
     config.unused("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES")  # which Detectron2's cascade does not look at
     first, *ious = config.take("MODEL.ROI_BOX_CASCADE_HEAD.IOUS")
     config.expect("MODEL.ROI_HEADS.IOU_THRESHOLDS", [first])
-    predictor = _box_predictor(config)
+    predictor = box_predictor(config)
     del predictor["class_agnostic"]
     return {
         "name": "cascade",
-        **_box_trunk(config),
+        **box_trunk(config),
         **predictor,
         "ious": ious,
         "box_weights": config.take("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"),
     }
 
 
-def _box_trunk(config: Detectron2Config) -> dict[str, Any]:
+def box_trunk(config: Detectron2Config) -> dict[str, Any]:
     head = "MODEL.ROI_BOX_HEAD"
     config.expect(f"{head}.NAME", "FastRCNNConvFCHead")
     return {
@@ -110,7 +110,7 @@ def _box_trunk(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
-def _box_predictor(config: Detectron2Config) -> dict[str, Any]:
+def box_predictor(config: Detectron2Config) -> dict[str, Any]:
     """What FastRCNNOutputLayers reads: how boxes are predicted, trained and selected."""
     head = "MODEL.ROI_BOX_HEAD"
     return {
@@ -170,7 +170,7 @@ def _keypoint_head(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
-def _sampling(config: Detectron2Config) -> dict[str, Any]:
+def sampling(config: Detectron2Config) -> dict[str, Any]:
     config.expect("MODEL.ROI_HEADS.IOU_LABELS", [0, 1])
     thresholds = config.take("MODEL.ROI_HEADS.IOU_THRESHOLDS")
     return {

@@ -59,7 +59,7 @@ class BoxCriterion:
 
         Args:
             logits: (B, N, classes + 1).
-            deltas: (B, N, classes or 1, 4).
+            deltas: (B, N, classes or 1, 4 or 5).
         """
         assert samples.labels is not None and samples.target_index is not None
         count = average_count(samples.valid.sum()).clamp(min=1e-3)
@@ -69,10 +69,10 @@ class BoxCriterion:
         of_class = class_loss(logits, samples.labels, self.class_loss, counted)
         part = slice(0, samples.foreground)
         foreground = (samples.valid & (samples.labels < self.num_classes))[:, part]
-        label = samples.labels[:, part].clamp(max=deltas.shape[2] - 1)[..., None, None].expand(-1, -1, 1, 4)
-        box_of = samples.target_index[:, part, None].expand(-1, -1, 4)
+        label = samples.labels[:, part].clamp(max=deltas.shape[2] - 1)[..., None, None]
+        box_of = samples.target_index[:, part, None].expand(-1, -1, deltas.shape[3])
         of_box = box_loss(
-            deltas[:, part].gather(2, label).squeeze(2),
+            deltas[:, part].gather(2, label.expand(-1, -1, 1, deltas.shape[3])).squeeze(2),
             samples.boxes[:, part],
             targets.boxes.gather(1, box_of),
             foreground,

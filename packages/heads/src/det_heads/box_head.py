@@ -26,7 +26,7 @@ class BoxHead(RoiHead):
         input_shapes: of the neck's maps.
         in_features: the maps to pool from, finest first.
         num_classes: without background.
-        pool_size, sampling_ratio, aligned: of ROIAlign.
+        pool_size, sampling_ratio, aligned, inclusive: of ROIAlign.
         convs, conv_channels, norm: how many 3x3 convolutions come first, and of which kind.
         layers, channels: of the fully connected trunk. On the regions of a detector's `roi_trunk` it starts from their
             mean over the grid; the "C4" models have no layers.
@@ -56,6 +56,7 @@ class BoxHead(RoiHead):
         pool_size: int = 7,
         sampling_ratio: int = 0,
         aligned: bool = True,
+        inclusive: bool = False,
         convs: int = 0,
         conv_channels: int = 256,
         norm: Norm = "",
@@ -76,13 +77,22 @@ class BoxHead(RoiHead):
         candidates: int = 4000,
     ) -> None:
         super().__init__()
-        self.pool = RoiPooler(input_shapes, in_features, size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned)
+        self.pool = RoiPooler(
+            input_shapes,
+            in_features,
+            size=pool_size,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+            inclusive=inclusive,
+        )
         if train_on_predicted and self.pool.shared:
             raise ValueError("train_on_predicted moves the regions, which a roi_trunk has pooled before; leave it out")
         self.trunk = BoxTrunk(
             self.pool, convs=convs, conv_channels=conv_channels, norm=norm, layers=layers, channels=channels
         )
-        self.predictor = BoxPredictor(self.trunk.out_channels, num_classes, class_agnostic=class_agnostic)
+        self.predictor = BoxPredictor(
+            self.trunk.out_channels, num_classes, class_agnostic=class_agnostic, box_size=len(box_weights)
+        )
         self.criterion = BoxCriterion(
             num_classes,
             class_loss=class_loss,
@@ -99,7 +109,7 @@ class BoxHead(RoiHead):
         self.detections_per_image, self.candidates = detections_per_image, candidates
 
     def _predict(self, features: Mapping[str, Tensor], samples: RoiSamples) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, classes + 1) and deltas (B, N, classes or 1, 4) of the samples' boxes."""
+        """Logits (B, N, classes + 1) and deltas (B, N, classes or 1, 4 or 5) of the samples' boxes."""
         logits, deltas = self.predictor(self.trunk(self.pool.regions(features, samples)))
         return logits.unflatten(0, samples.valid.shape), deltas.unflatten(0, samples.valid.shape)
 
@@ -109,7 +119,7 @@ class BoxHead(RoiHead):
         logits, deltas = self._predict(features, samples)
         losses = self.criterion(logits, deltas, samples, targets)
         if self.train_on_predicted:
-            label = samples.labels.clamp(max=deltas.shape[2] - 1)[..., None, None].expand(-1, -1, 1, 4)
+            label = samples.labels.clamp(max=deltas.shape[2] - 1)[..., None, None].expand(-1, -1, 1, deltas.shape[3])
             moved = deltas.detach().gather(2, label).squeeze(2)
             samples.boxes = decode_boxes(samples.boxes, moved, self.box_weights)
         return losses

@@ -21,7 +21,6 @@ def select_detections(
     nms_iou: float,
     detections_per_image: int,
     candidates: int,
-    suppress: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = batched_nms,
 ) -> RoiSamples:
     """The best detections after suppression within each class, highest score first, zeros where there is none.
 
@@ -34,7 +33,6 @@ def select_detections(
         nms_iou: overlap above which the lower score of a class goes.
         detections_per_image: the most detections of an image, D.
         candidates: the most (region, class) pairs of an image that are decoded and enter suppression, best first.
-        suppress: as `detkit.ops.nms.batched_nms`.
 
     Returns:
         boxes (B, D, 4 or 5), valid, scores and labels (B, D).
@@ -47,7 +45,7 @@ def select_detections(
     region, label = best.indices // classes, best.indices % classes
     box_of = region if boxes_per_region == 1 else best.indices
     boxes = decode(_rows(samples.boxes, region), _rows(deltas.flatten(1, 2), box_of))
-    keep = suppress(boxes, best.values, label, best.values >= 0, nms_iou)
+    keep = batched_nms(boxes, best.values, label, best.values >= 0, nms_iou)
     final = torch.where(keep, best.values, -1.0).topk(min(detections_per_image, keep.shape[1]), dim=1)
     valid = keep.gather(1, final.indices)
     return RoiSamples(

@@ -51,6 +51,18 @@ def detkit_components() -> list[Component]:
         ),
         Component(kind="proposal_generator", name="rpn", target="det_heads.rpn:RPN", summary="Region proposal network"),
         Component(
+            kind="proposal_generator",
+            name="rrpn",
+            target="det_heads.rotated_rpn:RotatedRPN",
+            summary="Region proposal network of rotated boxes",
+        ),
+        Component(
+            kind="roi_head",
+            name="rotated_box",
+            target="det_heads.rotated_box_head:RotatedBoxHead",
+            summary="Classes and boxes of rotated regions",
+        ),
+        Component(
             kind="roi_head", name="box", target="det_heads.box_head:BoxHead", summary="Classes and boxes of regions"
         ),
         Component(
@@ -72,6 +84,12 @@ def detkit_components() -> list[Component]:
             summary="Classes and boxes of regions from position-sensitive maps (R-FCN)",
         ),
         Component(kind="roi_head", name="mask", target="det_heads.mask_head:MaskHead", summary="Masks of detections"),
+        Component(
+            kind="checkpoint_format",
+            name="torchvision",
+            target="det_heads.torchvision_weights:TorchvisionFormat",
+            summary="torchvision's detectors by name (maskrcnn_resnet50_fpn), or .pth files of theirs",
+        ),
         *(
             Component(kind="recipe", name=file.stem, target=f"det_heads:recipes/{file.name}", summary=_summary(file))
             for file in sorted(RECIPES.glob("*.yaml"))

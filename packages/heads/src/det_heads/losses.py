@@ -37,16 +37,18 @@ def box_loss(
     """The regression loss of each box (...), 0 where it is not foreground; finite there whatever the boxes are.
 
     Args:
-        deltas: predicted (..., 4).
-        sources: anchors or proposals (..., 4) xyxy that the deltas move.
-        targets: ground truth (..., 4) xyxy.
+        deltas: predicted (..., 4), or (..., 5) of rotated boxes, which smooth L1 alone compares.
+        sources: anchors or proposals (..., 4) xyxy or (..., 5) that the deltas move.
+        targets: ground truth (..., 4 or 5).
         foreground: (...) bool.
         kind: "smooth_l1" compares deltas; "giou" (Rezatofighi et al., 2019), "diou" and "ciou" (Zheng et al., 2020)
             compare the moved boxes.
         weights: of the (dx, dy, dw, dh) parametrisation.
         beta: of smooth L1.
     """
-    unit = (torch.arange(4, device=deltas.device) > 1).to(deltas.dtype)  # padding may have no size, nor a logarithm
+    unit = (torch.arange(deltas.shape[-1], device=deltas.device) > 1).to(
+        deltas.dtype
+    )  # padding may have no size, nor a logarithm
     sources = torch.where(foreground[..., None], sources, unit)
     targets = torch.where(foreground[..., None], targets, unit)
     if kind == "smooth_l1":

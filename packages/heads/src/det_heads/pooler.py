@@ -13,6 +13,7 @@ from torch import Tensor
 from detkit.interfaces import RoiSamples
 from detkit.ops.compact import valid_rows
 from detkit.ops.roi_align import assign_levels, pyramid_roi_align
+from detkit.ops.rotated_roi_align import rotated_roi_align
 from detkit.structures.shape import Shape
 
 
@@ -25,6 +26,7 @@ class RoiPooling:
         in_features: the maps to pool from, finest first.
         size: of the output grid.
         sampling_ratio, aligned: of ROIAlign, see `detkit.ops.roi_align`.
+        inclusive: see `RoiPooler`.
     """
 
     input_shapes: Mapping[str, Shape]
@@ -32,6 +34,7 @@ class RoiPooling:
     size: int = 14
     sampling_ratio: int = 0
     aligned: bool = True
+    inclusive: bool = False
 
     def __post_init__(self) -> None:
         self.pooler()  # which says what is wrong
@@ -49,6 +52,7 @@ class RoiPooling:
             size=self.size,
             sampling_ratio=self.sampling_ratio,
             aligned=self.aligned,
+            inclusive=self.inclusive,
         )
 
 
@@ -61,6 +65,8 @@ class RoiPooler:
             trunk's output, that is used, and nothing is pooled.
         size: of the output grid.
         sampling_ratio, aligned: of ROIAlign, see `detkit.ops.roi_align`.
+        inclusive: regions reach to the number of their last pixel, which is one less than their right and lower edges,
+            as in Detectron (2017).
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class RoiPooler:
         size: int,
         sampling_ratio: int,
         aligned: bool,
+        inclusive: bool = False,
     ) -> None:
         self.shared = list(input_shapes) == ["region"]
         if self.shared:
@@ -88,16 +95,20 @@ class RoiPooler:
             )
         self.in_features = tuple(in_features)
         self.channels = widths.pop()
-        self.size, self.sampling_ratio, self.aligned = size, sampling_ratio, aligned
+        self.size, self.sampling_ratio, self.aligned, self.inclusive = size, sampling_ratio, aligned, inclusive
 
     def __call__(self, features: Mapping[str, Tensor], boxes: Tensor, images: Tensor) -> Tensor:
-        """Boxes (R, 4) of images (R,) -> (R, channels, size, size)."""
+        """Boxes (R, 4 or 5) of images (R,) -> (R, channels, size, size)."""
         maps = [features[name] for name in self.in_features]
         levels = assign_levels(boxes, len(maps), int(math.log2(self.strides[0])))
+        if boxes.shape[1] == 5:
+            return rotated_roi_align(
+                maps, self.strides, boxes, images, levels, size=self.size, sampling_ratio=self.sampling_ratio
+            )
         return pyramid_roi_align(
             maps,
             self.strides,
-            boxes,
+            last_pixels(boxes) if self.inclusive else boxes,
             images,
             levels,
             size=self.size,
@@ -113,6 +124,11 @@ class RoiPooler:
             return samples.pooled if rows is None else samples.pooled[rows]
         boxes, images = samples.boxes.flatten(0, 1), image_index(samples.boxes)
         return self(features, boxes, images) if rows is None else self(features, boxes[rows], images[rows])
+
+
+def last_pixels(boxes: Tensor) -> Tensor:
+    """Boxes (..., 4) xyxy from edge to edge -> from the number of the first pixel to that of the last."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:] - 1], dim=-1)
 
 
 def image_index(boxes: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from det_heads.pooler import RoiPooling, image_index
 from det_heads.semantic import ViewAverage, semantic_fields
 from detkit.detector import Detector
 from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk, SemanticHead
-from detkit.ops.boxes import clip_boxes
+from detkit.ops.boxes import box_sides, clip_boxes, scale_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.sampling import sample_balanced
 from detkit.structures.batch import Batch, Targets
@@ -185,7 +185,7 @@ class RCNN(Detector):
             stream=SAMPLING_STREAM,
         )
         return RoiSamples(
-            boxes=boxes.gather(1, index[..., None].expand(-1, -1, 4)),
+            boxes=boxes.gather(1, index[..., None].expand(-1, -1, boxes.shape[-1])),
             valid=chosen,
             labels=classes.gather(1, index),
             target_index=matched.gather(1, index),
@@ -196,8 +196,8 @@ class RCNN(Detector):
         return self.detect(batch.images, batch.sizes, batch.proposals)
 
     def detect(self, images: Tensor, sizes: Tensor, proposals: Proposals | None = None) -> dict[str, Tensor]:
-        """boxes (B, D, 4) in pixels of the padded images, scores, labels and valid (B, D), and the heads' outputs; with
-        a semantic head also semantic_logits (B, C, H, W)."""
+        """boxes (B, D, 4 or 5) in pixels of the padded images, scores, labels and valid (B, D), and the heads' outputs;
+        with a semantic head also semantic_logits (B, C, H, W)."""
         features = self.features(images, sizes)
         proposals, _ = self.propose(features, sizes, given=proposals)
         samples = RoiSamples(boxes=proposals.boxes, valid=proposals.valid)
@@ -254,10 +254,10 @@ class RCNN(Detector):
     ) -> list[Prediction]:
         predictions = []
         for image, (size, output_size) in enumerate(zip(sizes, output_sizes, strict=True)):
-            scale = raw["boxes"].new_tensor([output_size[1] / size[1], output_size[0] / size[0]] * 2)
-            limit = raw["boxes"].new_tensor([output_size[1], output_size[0]] * 2)
-            boxes = torch.minimum((raw["boxes"][image] * scale).clamp(min=0), limit)
-            keep = raw["valid"][image] & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+            scaled = scale_boxes(raw["boxes"][image], output_size[1] / size[1], output_size[0] / size[0])
+            boxes = clip_boxes(scaled[None], scaled.new_tensor([output_size]))[0]
+            width, height = box_sides(boxes)
+            keep = raw["valid"][image] & (width > 0) & (height > 0)
             found = {name: value[image][keep] for name, value in raw.items() if name not in _NOT_SELECTED}
             found["boxes"] = boxes[keep]
             fields: dict[str, Any] = {name: found[name] for name in ("boxes", "scores", "labels")}

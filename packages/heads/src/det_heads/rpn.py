@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from det_heads.anchors import cell_anchors, grid_anchors
+from det_heads.anchors import cell_anchors, given_anchors, grid_anchors
 from det_heads.losses import BoxLoss, box_loss
 from detkit.interfaces import ProposalGenerator
 from detkit.layers import Conv, init_normal
-from detkit.ops.boxes import clip_boxes, decode_boxes
+from detkit.ops.boxes import box_sides, clip_boxes, decode_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.nms import batched_nms
 from detkit.ops.sampling import sample_balanced
@@ -31,6 +31,8 @@ class RPN(ProposalGenerator):
         in_features: the maps to use; all by default.
         sizes: anchor sides in pixels (square roots of the areas), one list for each level.
         aspect_ratios: height / width; one list for all levels, or one list for each.
+        anchor_boxes: in place of those of `sizes` and `aspect_ratios`: for each level a list of boxes [x0, y0, x1, y1]
+            around a point of the grid, in pixels.
         offset: of the first anchor's centre, in strides.
         channels: of the hidden 3 x 3 convolutions, one after the other; null keeps those of its input.
         foreground_iou, background_iou: anchors from the first on are foreground, below the second background, between
@@ -56,6 +58,7 @@ class RPN(ProposalGenerator):
         in_features: Sequence[str] | None = None,
         sizes: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,), (512,)),
         aspect_ratios: Sequence[float] | Sequence[Sequence[float]] = (0.5, 1.0, 2.0),
+        anchor_boxes: Sequence[Sequence[Sequence[float]]] | None = None,
         offset: float = 0.0,
         channels: Sequence[int | None] = (None,),
         foreground_iou: float = 0.7,
@@ -77,19 +80,11 @@ class RPN(ProposalGenerator):
     ) -> None:
         super().__init__()
         self.in_features = tuple(in_features or input_shapes)
-        ratios = _per_level(aspect_ratios, len(self.in_features))
-        for what, levels in (("sizes", sizes), ("aspect_ratios", ratios)):
-            if len(levels) != len(self.in_features):
-                raise ValueError(
-                    f"{what} has {len(levels)} levels but there are {len(self.in_features)} feature maps "
-                    f"({', '.join(self.in_features)}); give one list of {what} for each map"
-                )
-        counts = {len(of_size) * len(of_ratio) for of_size, of_ratio in zip(sizes, ratios, strict=True)}
-        if len(counts) > 1:
-            raise ValueError(
-                f"every level needs as many anchors, since the head is shared; got {[list(s) for s in sizes]} sizes "
-                f"and {[list(r) for r in ratios]} aspect ratios"
-            )
+        cells = (
+            given_anchors(anchor_boxes, self.in_features)
+            if anchor_boxes is not None
+            else [cell_anchors(*level) for level in sizes_and_ratios(sizes, aspect_ratios, self.in_features)]
+        )
         self.strides = [input_shapes[name].stride for name in self.in_features]
         self.offset = offset
         self.foreground_iou, self.background_iou, self.boundary = foreground_iou, background_iou, boundary
@@ -99,16 +94,16 @@ class RPN(ProposalGenerator):
         self.nms_iou, self.min_size = nms_iou, min_size
         self.box_weights, self.box_loss, self.smooth_l1_beta = tuple(box_weights), box_loss, smooth_l1_beta
         self.objectness_weight, self.box_weight = objectness_weight, box_weight
-        for level, (of_size, of_ratio) in enumerate(zip(sizes, ratios, strict=True)):
-            self.register_buffer(f"cell_anchors{level}", cell_anchors(of_size, of_ratio), persistent=False)
+        for level, cell in enumerate(cells):
+            self.register_buffer(f"cell_anchors{level}", cell, persistent=False)
         width = input_shapes[self.in_features[0]].channels
         convs = []
         for outputs in channels:
             convs.append(Conv(width, outputs or width, 3, relu=True))
             width = convs[-1].out_channels
         self.trunk = nn.Sequential(*convs)
-        self.objectness = nn.Conv2d(width, counts.pop(), 1)
-        self.deltas = nn.Conv2d(width, 4 * self.objectness.out_channels, 1)
+        self.objectness = nn.Conv2d(width, len(cells[0]), 1)
+        self.deltas = nn.Conv2d(width, len(self.box_weights) * self.objectness.out_channels, 1)
         for layer in (*convs, self.objectness, self.deltas):
             init_normal(layer, std=0.01)
 
@@ -121,7 +116,9 @@ class RPN(ProposalGenerator):
         for level, name in enumerate(self.in_features):
             hidden = self.trunk(features[name])
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(hidden), -1, 4).float())
+            deltas.append(
+                self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(hidden), -1, len(self.box_weights)).float()
+            )
             cell = getattr(self, f"cell_anchors{level}")
             anchors.append(grid_anchors(cell, hidden.shape[2], hidden.shape[3], self.strides[level], self.offset))
         losses = (
@@ -158,9 +155,9 @@ class RPN(ProposalGenerator):
             logits.gather(1, index), (labels > 0).to(logits.dtype), reduction="none"
         )
         index, is_foreground = index[:, :foreground], (chosen & (labels > 0))[:, :foreground]
-        box_of = matched.gather(1, index)[..., None].expand(-1, -1, 4)
+        box_of = matched.gather(1, index)[..., None].expand(-1, -1, deltas.shape[2])
         regression = box_loss(
-            deltas.gather(1, index[..., None].expand(-1, -1, 4)),
+            deltas.gather(1, index[..., None].expand(-1, -1, deltas.shape[2])),
             anchors[index],
             targets.boxes.gather(1, box_of),
             is_foreground,
@@ -180,22 +177,47 @@ class RPN(ProposalGenerator):
         scores, boxes, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
             best = level_logits.topk(min(self.pre_nms[self.training], level_logits.shape[1]), dim=1)
-            picked = level_deltas.gather(1, best.indices[..., None].expand(-1, -1, 4))
+            picked = level_deltas.gather(1, best.indices[..., None].expand(-1, -1, level_deltas.shape[2]))
             boxes.append(decode_boxes(level_anchors[best.indices], picked, self.box_weights))
             scores.append(best.values)
             levels.append(torch.full_like(best.indices[0], level))
         all_boxes, all_scores = torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
         finite = all_boxes.isfinite().all(dim=-1) & all_scores.isfinite()
         all_boxes = clip_boxes(torch.where(finite[..., None], all_boxes, 0.0), image_sizes)
-        sides = all_boxes[..., 2:] - all_boxes[..., :2]
-        valid = finite & (sides > self.min_size).all(dim=-1)
+        width, height = box_sides(all_boxes)
+        valid = finite & (width > self.min_size) & (height > self.min_size)
         keep = batched_nms(all_boxes, all_scores, torch.cat(levels), valid, self.nms_iou)
         best = torch.where(keep, all_scores, -torch.inf).topk(min(self.post_nms[self.training], keep.shape[1]), dim=1)
         return Proposals(
-            boxes=all_boxes.gather(1, best.indices[..., None].expand(-1, -1, 4)),
+            boxes=all_boxes.gather(1, best.indices[..., None].expand(-1, -1, all_boxes.shape[2])),
             scores=best.values,
             valid=keep.gather(1, best.indices),
         )
+
+
+def sizes_and_ratios(
+    sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[float] | Sequence[Sequence[float]],
+    features: Sequence[str],
+) -> list[tuple[Sequence[float], Sequence[float]]]:
+    """The sizes and the aspect ratios of the anchors on each of the feature maps, whichever way the ratios were given.
+
+    Raises:
+        ValueError: not one list for each map, or not as many anchors on each.
+    """
+    ratios = _per_level(aspect_ratios, len(features))
+    for what, levels in (("sizes", sizes), ("aspect_ratios", ratios)):
+        if len(levels) != len(features):
+            raise ValueError(
+                f"{what} has {len(levels)} levels but there are {len(features)} feature maps "
+                f"({', '.join(features)}); give one list of {what} for each map"
+            )
+    if len({len(of_size) * len(of_ratio) for of_size, of_ratio in zip(sizes, ratios, strict=True)}) > 1:
+        raise ValueError(
+            f"every level needs as many anchors, since the head is shared; got {[list(s) for s in sizes]} sizes "
+            f"and {[list(r) for r in ratios]} aspect ratios"
+        )
+    return list(zip(sizes, ratios, strict=True))
 
 
 def _per_level(aspect_ratios: Sequence[float] | Sequence[Sequence[float]], levels: int) -> Sequence[Sequence[float]]:

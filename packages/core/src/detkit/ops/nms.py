@@ -14,7 +14,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, io
     more than the threshold go, and so on.
 
     Args:
-        boxes: (B, N, 4) xyxy, or (B, N, 5) rotated; scores: (B, N); groups: (B, N) or (N,) int64 from 0; valid: (B, N) bool.
+        boxes: (B, N, 4) xyxy, or (B, N, 5) rotated; scores: (B, N); groups: (B, N) or (N,) int64 from 0; valid: (B, N)
+            bool.
 
     Returns:
         (B, N) bool: True for the valid boxes that stay.

@@ -9,13 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detkit.ops.boxes import box_sides
+
 
 def assign_levels(
     boxes: Tensor, levels: int, finest: int, *, canonical_size: float = 224, canonical_level: int = 4
 ) -> Tensor:
-    """The pyramid level (N,) int64 in [0, levels) of each box (N, 4): a box of `canonical_size` pixels belongs to
+    """The pyramid level (N,) int64 in [0, levels) of each box (N, 4 or 5): a box of `canonical_size` pixels belongs to
     `canonical_level`, one twice as large to the next. `finest` is log2 of the stride of level 0."""
-    area = (boxes[:, 2] - boxes[:, 0]).clamp(min=0) * (boxes[:, 3] - boxes[:, 1]).clamp(min=0)
+    width, height = box_sides(boxes)
+    area = width.clamp(min=0) * height.clamp(min=0)
     level = torch.floor(canonical_level + torch.log2(area.sqrt() / canonical_size + 1e-8))
     return level.clamp(finest, finest + levels - 1).to(torch.int64) - finest
 

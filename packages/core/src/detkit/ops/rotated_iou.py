@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -33,7 +34,11 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
 @torch.library.custom_op("detkit::rotated_iou", mutates_args=())
 def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     """(B, N, 5), (B, M, 5) -> (B, N, M)."""
-    return _grid_iou(box_terms(a), box_terms(b), _MOST_PAIRS)
+    rows = [
+        torch.where(iou >= _least_if_inside(first, second), _if_inside(first, second), iou)
+        for first, second, iou in _grid(box_terms(a), box_terms(b), _MOST_PAIRS)
+    ]
+    return torch.cat(rows, dim=1) if rows else a.new_zeros(a.shape[0], a.shape[1], b.shape[1])
 
 
 @_rotated_iou.register_kernel("cpu")
@@ -48,7 +53,10 @@ def _rotated_iou_cpu(a: Tensor, b: Tensor) -> Tensor:
             if 2 * len(pairs) < candidates.numel():
                 rows.view(-1)[pairs] = listed_iou(part, second, pairs)
             else:
-                rows.copy_(_grid_iou(part, second, _PAIRS))
+                rows.copy_(torch.cat([found for _, _, found in _grid(part, second, _PAIRS)]))
+            inside = (rows >= _least_if_inside(part[..., None], second[:, None])).logical_and_(candidates)
+            row, column = inside.nonzero().unbind(1)
+            rows[row, column] = _if_inside(part[:, row], second[:, column])
     return iou
 
 
@@ -69,8 +77,8 @@ def box_terms(boxes: Tensor) -> Tensor:
 
 
 def may_overlap(a: Tensor, b: Tensor, iou: float = 0.0) -> Tensor:
-    """Which (N, M) of the boxes with terms a (8, N) and b (8, M) can have a larger IoU than `iou`, judged by their areas
-    and their upright hulls."""
+    """Which (N, M) of the boxes with terms a (8, N) and b (8, M) can have an IoU above `iou`, judged by their areas and
+    their upright hulls."""
     areas_a, areas_b = 4 * a[2, :, None] * a[3, :, None], 4 * b[2] * b[3]
     overlap = torch.minimum(areas_a, areas_b)
     hull = torch.ones_like(overlap)
@@ -81,10 +89,10 @@ def may_overlap(a: Tensor, b: Tensor, iou: float = 0.0) -> Tensor:
     return torch.minimum(overlap, hull) > (areas_a + areas_b).mul_(iou / (1 + iou) * (1 - _SLACK))
 
 
-def _grid_iou(a: Tensor, b: Tensor, most: int) -> Tensor:
-    """Intersection over union (..., N, M) of all boxes with terms a (8, ..., N) and b (8, ..., M), `most` at a time."""
-    step = max(1, most // max(1, b[0].numel()))
-    return torch.cat([pair_iou(part[..., None], b[..., None, :]) for part in a.split(step, dim=-1)], dim=-2)
+def _grid(a: Tensor, b: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Boxes with terms a (8, ..., n, 1) and b (8, ..., 1, M), `most` pairs at a time, and their IoU (..., n, M)."""
+    for part in a[..., None].split(max(1, most // max(1, b[0].numel())), dim=-2):
+        yield part, b[..., None, :], pair_iou(part, b[..., None, :])
 
 
 def listed_iou(a: Tensor, b: Tensor, pairs: Tensor) -> Tensor:
@@ -98,31 +106,57 @@ def listed_iou(a: Tensor, b: Tensor, pairs: Tensor) -> Tensor:
 def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union (...) of pairs of boxes with terms (6 or 8, ...) that broadcast."""
     (ax, ay, aw, ah, acos, asin), (bx, by, bw, bh, bcos, bsin) = a[:6], b[:6]
-    # In b's frame, seen from a's centre: a has the corners p + q, q - p, -p - q and p - q, and b is [low, high].
-    cos, sin = acos * bcos + asin * bsin, asin * bcos - acos * bsin
-    away_x, away_y = bx - ax, by - ay
-    b_x, b_y = away_x * bcos - away_y * bsin, away_x * bsin + away_y * bcos
-    px, py, qx, qy = aw * cos, -aw * sin, ah * sin, ah * cos
+    # In a's frame, seen from b's centre: b has the corners p + q, q - p, -p - q and p - q, and a is [low, high].
+    cos, sin = bcos * acos + bsin * asin, bsin * acos - bcos * asin
+    away_x, away_y = ax - bx, ay - by
+    a_x, a_y = away_x * acos - away_y * asin, away_x * asin + away_y * acos
+    px, py, qx, qy = bw * cos, -bw * sin, bh * sin, bh * cos
     sum_x, sum_y, difference_x, difference_y = qx + px, qy + py, qx - px, qy - py
     x = torch.stack([sum_x, difference_x, -sum_x, -difference_x, sum_x])
     y = torch.stack([sum_y, difference_y, -sum_y, -difference_y, sum_y])
 
     # The corners with y clamped, and where on its two edges each has moved to: x at the start and the end of each edge
-    inside = torch.minimum(torch.maximum(y, b_y - bh), b_y + bh)
+    inside = torch.minimum(torch.maximum(y, a_y - ah), a_y + ah)
     length = (y[1:] - y[:-1]).abs_().clamp_(min=_TINY)
     moved = y.sub_(inside).abs_()
     step = x[1:] - x[:-1]
     start = torch.addcmul(x[:-1], (moved[:-1] / length).clamp_(max=1), step)
     end = torch.addcmul(x[1:], (moved[1:] / length).clamp_(max=1), step, value=-1)
 
-    # Twice the mean of clamped x on each edge: its two ends, and what they miss where x crosses a side of b
-    low, high = b_x - bw, b_x + bw
+    # Twice the mean of clamped x on each edge: its two ends, and what they miss where x crosses a side of a
+    low, high = a_x - aw, a_x + aw
     crossing_low = ((start - low).mul_(end - low)).clamp_(max=0)
     crossing_high = ((start - high).mul_(end - high)).clamp_(max=0)
     mean = crossing_low.sub_(crossing_high).div_((end - start).abs_().clamp_(min=_TINY))
     mean.add_(torch.minimum(torch.maximum(start, low), high)).add_(torch.minimum(torch.maximum(end, low), high))
-    overlap = mean.mul_(inside[1:] - inside[:-1]).sum(dim=0).mul_(0.5).clamp_(min=0)
+    overlap = mean.mul_(inside[1:] - inside[:-1]).sum(dim=0, dtype=torch.float64).float().mul_(0.5).clamp_(min=0)
 
-    area_a, area_b = 4 * aw * ah, 4 * bw * bh
-    overlap = torch.minimum(torch.minimum(overlap, area_a), area_b)
-    return overlap / (area_a + area_b - overlap).clamp_(min=_TINY)
+    # Equal overlaps shall be equal numbers, so that an object's best anchors tie: the sum does not depend on the order
+    # of the edges, and 20 bits are kept (by Veltkamp's splitting), which do not depend on where the boxes are.
+    scaled = overlap * (2**4 + 1)
+    overlap = scaled.sub_(scaled - overlap)
+    return overlap.div_((4 * aw * ah + 4 * bw * bh - overlap).clamp_(min=_TINY)).clamp_(max=1)
+
+
+def _if_inside(a: Tensor, b: Tensor) -> Tensor:
+    """The IoU (...) of pairs of boxes with terms (8, ...) where b lies inside of a, computed as Detectron2 does. All
+    anchors of a size inside of an object overlap it equally; which of them are its best, in training, is decided by
+    the rounding of the area of their corners, between the two centres, in float32."""
+    (ax, ay, aw, ah, _, _), (bx, by, width, height, cos, sin) = a[:6], b[:6]
+    area_a, area_b = 4 * aw * ah, 4 * width * height
+    x, y = bx - (ax + bx) / 2, by - (ay + by) / 2
+    first_x, second_x = x + sin * height + cos * width, x - sin * height + cos * width
+    first_y, second_y = y + cos * height - sin * width, y - cos * height - sin * width
+    corner_x = torch.stack([first_x, second_x, 2 * x - first_x, 2 * x - second_x])
+    corner_y = torch.stack([first_y, second_y, 2 * y - first_y, 2 * y - second_y])
+    top = corner_y.argmin(dim=0, keepdim=True)
+    others = torch.cat([top + 1, top + 2, top + 3]) % 4
+    side_x = corner_x.gather(0, others) - corner_x.gather(0, top)
+    side_y = corner_y.gather(0, others) - corner_y.gather(0, top)
+    overlap = (side_x[:-1] * side_y[1:] - side_x[1:] * side_y[:-1]).abs_().sum(dim=0) / 2
+    return (overlap / (area_a + area_b - overlap).clamp_(min=_TINY)).clamp_(max=1)
+
+
+def _least_if_inside(a: Tensor, b: Tensor) -> Tensor:
+    """The IoU (...) of pairs of boxes with terms (8, ...) if b were just inside of a, but for rounding."""
+    return (b[2] * b[3]) / (a[2] * a[3]).clamp(min=_TINY) * (1 - _SLACK)
