@@ -18,7 +18,7 @@ NAMES = sorted(file.stem for file in (Path(det_heads.__file__).parent / "recipes
 CONFIGS = {name: Config.load(name) for name in NAMES}
 BACKBONES = {"r50": (50, 1), "r101": (101, 1), "x101-32x8d": (101, 32), "x152-32x8d": (152, 32)}
 STYLE = re.compile(
-    r"((?:scratch-)?(?:cascade-)?(?:(?:fast|faster|mask|keypoint)-rcnn)|retinanet|fcos|rpn|panoptic-fpn|semantic-fpn)"
+    r"((?:scratch-)?(?:cascade-)?(?:(?:fast|faster|mask|keypoint)-rcnn)|retinanet|fcos|rpn|rfcn|panoptic-fpn|semantic-fpn)"
     rf"-({'|'.join(BACKBONES)})(-fpn|-c4|-dc5)?(?:-.+)?"
 )
 METRIC = {
@@ -44,6 +44,7 @@ WELL_KNOWN = {
     "mask-rcnn-r50-fpn-100ep-lsj": {"box AP": 44.6, "mask AP": 40.3},
     "mask-rcnn-r50-fpn-1x-lvis-v0.5": {"box AP": 23.6, "mask AP": 24.4},
     "faster-rcnn-r50-c4-voc": {"box AP": 51.9, "box AP50": 80.3},
+    "mask-rcnn-r50-fpn-1x-detectron": {"box AP": 37.7, "mask AP": 33.9},
 }
 FALLS = {
     "faster-rcnn-r50-fpn-1x": [60000, 80000],
@@ -88,6 +89,7 @@ class TestRecipes(RecipeContract):
         ),
         "panoptic-fpn-r50-1x": (*PYRAMID, *BOX, *MASK, *SEMANTIC),
         "retinanet-r50-fpn-1x": (*PYRAMID, *DENSE),
+        "rfcn-r50-1x": (*NARROW, *BOX),
         "rpn-r50-c4-1x": NARROW,
         "rpn-r50-fpn-1x": PYRAMID,
         "semantic-fpn-r50-1x": (*PYRAMID, *SEMANTIC),
@@ -114,7 +116,7 @@ def test_its_name_is_of_one_style_and_says_what_the_backbone_is(name: str) -> No
     depth, groups = BACKBONES[match[2]]
     model = CONFIGS[name].tree["model"]
     assert (model["backbone"]["depth"], model["backbone"]["groups"]) == (depth, groups)
-    assert (model["neck"] is None) == (match[3] in ("-c4", "-dc5"))
+    assert (model["neck"] is None) == (match[3] in ("-c4", "-dc5") or match[1] == "rfcn")
     if model.get("roi_trunk"):
         assert (match[3], model["roi_trunk"]["depth"]) == ("-c4", depth)
     init = CONFIGS[name].tree["init"]
@@ -134,7 +136,8 @@ def test_it_has_a_task_and_numbers_of_that_task(name: str) -> None:
         assert METRIC[about(name)["task"]] in published
         assert all(0 < value < 100 for value in published.values())
         assert about(name)["model id"].isdigit()
-        assert about(name)["published by"].startswith("Detectron2 model zoo, ")
+        zoo = "Detectron model zoo, " if name.endswith("-detectron") else "Detectron2 model zoo, "
+        assert about(name)["published by"].startswith(zoo)
     else:
         assert "model id" not in about(name)
         assert "published by" not in about(name)
@@ -191,3 +194,41 @@ def test_the_learning_rate_falls_where_detectron2s_does(name: str) -> None:
 def test_the_learning_rate_is_detectron2s(name: str, lr: float) -> None:
     train = CONFIGS[name].tree["train"]
     assert train["optimizer"]["lr"] * train["batch_size"] / train["lr_batch_size"] == pytest.approx(lr)
+
+
+def detectrons_anchors(stride: int, sizes: list[float], ratios: list[float]) -> list[list[float]]:
+    """As Detectron makes them, around the middle of a cell: a square of the stride is given each ratio, rounded to
+    pixels, and then each size."""
+    found = []
+    for ratio in ratios:
+        width = round((stride**2 / ratio) ** 0.5)
+        height = round(width * ratio)
+        for size in sizes:
+            sides = torch.tensor([width, height]) * size / stride / 2
+            found.append([*(-sides).tolist(), *sides.tolist()])
+    return found
+
+
+def test_detectrons_anchors_are_rounded() -> None:
+    ratios = [0.5, 1.0, 2.0]
+    c4 = [detectrons_anchors(16, [32, 64, 128, 256, 512], ratios)]
+    pyramid = [detectrons_anchors(2**level, [8 * 2**level], ratios) for level in range(2, 7)]
+    dense = [
+        [
+            anchor
+            for octave in range(3)
+            for anchor in detectrons_anchors(2**level, [4 * 2 ** (level + octave / 3)], [1.0, 2.0, 0.5])
+        ]
+        for level in range(3, 8)
+    ]
+    for name, part, expected in (
+        ("rpn-r50-c4-1x-detectron", "proposal_generator", c4),
+        ("faster-rcnn-r50-c4-1x-detectron", "proposal_generator", c4),
+        ("rpn-r50-fpn-1x-detectron", "proposal_generator", pyramid),
+        ("faster-rcnn-r50-fpn-1x-detectron", "proposal_generator", pyramid),
+        ("retinanet-r50-fpn-1x-detectron", None, dense),
+    ):
+        model = CONFIGS[name].tree["model"]
+        given = model[part] if part else model
+        assert given["offset"] == 0.5
+        torch.testing.assert_close(torch.tensor(given["anchor_boxes"]), torch.tensor(expected), rtol=1e-5, atol=1e-3)
