@@ -18,7 +18,7 @@ NAMES = sorted(file.stem for file in (Path(det_heads.__file__).parent / "recipes
 CONFIGS = {name: Config.load(name) for name in NAMES}
 BACKBONES = {"r50": (50, 1), "r101": (101, 1), "x101-32x8d": (101, 32), "x152-32x8d": (152, 32)}
 STYLE = re.compile(
-    r"((?:scratch-)?(?:cascade-)?(?:(?:fast|faster|mask|keypoint)-rcnn)|retinanet|fcos|rpn|rfcn|panoptic-fpn|semantic-fpn)"
+    r"((?:scratch-|rotated-)?(?:cascade-)?(?:(?:fast|faster|mask|keypoint)-rcnn)|retinanet|fcos|rpn|rfcn|panoptic-fpn|semantic-fpn)"
     rf"-({'|'.join(BACKBONES)})(-fpn|-c4|-dc5)?(?:-.+)?"
 )
 METRIC = {
@@ -27,6 +27,7 @@ METRIC = {
     "keypoints": "keypoint AP",
     "panoptic segmentation": "PQ",
     "proposals": "AR@1000",
+    "rotated detection": "box AP",
     "semantic segmentation": "mIoU",
 }
 """Task -> the metric by which its models are compared."""
@@ -90,6 +91,7 @@ class TestRecipes(RecipeContract):
         "panoptic-fpn-r50-1x": (*PYRAMID, *BOX, *MASK, *SEMANTIC),
         "retinanet-r50-fpn-1x": (*PYRAMID, *DENSE),
         "rfcn-r50-1x": (*NARROW, *BOX),
+        "rotated-faster-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
         "rpn-r50-c4-1x": NARROW,
         "rpn-r50-fpn-1x": PYRAMID,
         "semantic-fpn-r50-1x": (*PYRAMID, *SEMANTIC),
@@ -100,6 +102,10 @@ class TestRecipes(RecipeContract):
         if name.startswith("fast-rcnn"):
             boxes = random_boxes(1, 20)
             batch.proposals = Proposals(boxes, torch.zeros(boxes.shape[:2]), torch.ones(boxes.shape[:2]).bool())
+        if name.startswith("rotated"):
+            assert batch.targets is not None
+            low, high = batch.targets.boxes.split(2, dim=-1)
+            batch.targets.boxes = torch.cat([(low + high) / 2, high - low, torch.full_like(low[..., :1], 30)], dim=-1)
         return batch
 
 
