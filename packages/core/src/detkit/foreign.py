@@ -97,7 +97,7 @@ def rename(
 
     Args:
         names: rules, the first that matches a whole name counts: a regular expression and the new name, in which `\\1`
-            is a group and `{\\1-1}`, `{\\1+1}` or `{\\1/2}` computes with a group that is a number.
+            is a group and `{\\1-1}`, with one of + - * /, computes with a group that is a number.
         derived: regular expressions of arrays that follow from a config, and are left out.
     """
     renamed: dict[str, Tensor] = {}
@@ -107,7 +107,7 @@ def rename(
             continue
         for pattern, new in names:
             if match := re.fullmatch(pattern, name):
-                renamed[re.sub(r"\{(\d+)([-+/])(\d+)\}", _computed, match.expand(new))] = value
+                renamed[re.sub(r"\{(\d+)([-+*/])(\d+)\}", _computed, match.expand(new))] = value
                 break
         else:
             strangers.append(name)
@@ -144,4 +144,4 @@ def load_arrays(
 
 def _computed(match: re.Match[str]) -> str:
     left, sign, right = int(match[1]), match[2], int(match[3])
-    return str({"+": left + right, "-": left - right, "/": left // right}[sign])
+    return str({"+": left + right, "-": left - right, "*": left * right, "/": left // right}[sign])

@@ -50,7 +50,7 @@ class Detectron2Config:
     """
 
     def __init__(self, tree: Mapping[str, Any], problems: Sequence[str] = ()) -> None:
-        self._values = dict(_flatten(tree))
+        self._values = dict(flatten(tree))
         self._taken: set[str] = set()
         self._problems = list(problems)
 
@@ -100,21 +100,23 @@ class Detectron2Config:
 
     def unused(self, *prefixes: str) -> None:
         """Leave out sections of modules that this config does not build."""
-        self._taken.update(key for key in self._values if _below(key, prefixes))
+        self._taken.update(key for key in self._values if below(key, prefixes))
 
     def problems(self) -> list[str]:
         """What cannot be converted: values without counterpart, and keys that nobody took."""
-        leftover = sorted(key for key in self._values if key not in self._taken and not _below(key, CANNOT_MATTER))
+        leftover = sorted(key for key in self._values if key not in self._taken and not below(key, CANNOT_MATTER))
         return self._problems + [f"{key} (= {self._values[key]!r}) has no counterpart" for key in leftover]
 
 
-def _below(key: str, prefixes: tuple[str, ...]) -> bool:
+def below(key: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a key such as "MODEL.RPN.NMS" is one of the prefixes, or in a section that is."""
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of nested mappings, keys with dots."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,11 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     tree = architecture.tree(config)
     if problems := config.problems():
         raise ValueError(f"{config_path} cannot be converted:\n  " + "\n  ".join(problems))
-    on_coco = any(str(name).startswith("coco_20") for name in datasets)
-    on_persons = any(str(name).startswith("keypoints_coco_20") for name in datasets)
-    known = COCO_PERSON if on_persons else COCO if on_coco else None
     model = build(
         tree,
         Detector,
-        categories=_categories(taken_out(tree, "num_classes"), known),
-        semantic_categories=_categories(taken_out(tree, "num_semantic_classes"), COCO_PIXELS if on_coco else None),
+        categories=trained_categories(datasets, taken_out(tree, "num_classes")),
+        semantic_categories=trained_categories(datasets, taken_out(tree, "num_semantic_classes")),
     )
     assert isinstance(model, Detector)
     arrays = read_foreign_checkpoint(weights)
@@ -63,14 +61,23 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     return save_model(model, out, config=tree, meta=about)
 
 
-def _categories(counts: set[int], known: Categories | None) -> Categories | None:
-    """Those of as many classes as all heads have: with names if they are `known`."""
+def trained_categories(datasets: Sequence[str], counts: set[int]) -> Categories | None:
+    """Those of as many classes as all heads have, with names if the datasets are COCO's; None without heads.
+
+    Raises:
+        ValueError: heads differ in their number of classes.
+    """
     if not counts:
         return None
     if len(counts) > 1:
         raise ValueError(f"heads differ in their number of classes: {sorted(counts)}; this has no counterpart")
     count = counts.pop()
-    return known if known is not None and len(known) == count else Categories.numbered(count)
+    known: list[Categories] = []
+    if any(name.startswith("keypoints_coco_20") for name in datasets):
+        known = [COCO_PERSON]
+    elif any(name.startswith("coco_20") for name in datasets):
+        known = [COCO, COCO_PIXELS]
+    return next((categories for categories in known if len(categories) == count), Categories.numbered(count))
 
 
 def taken_out(tree: Any, key: str) -> set[Any]:

@@ -12,6 +12,12 @@ def detkit_components() -> list[Component]:
             kind="checkpoint_format",
             name="detectron2",
             target="det_detectron2.conversion:Detectron2Format",
-            summary="Detectron2's config.yaml and .pkl or .pth checkpoints",
-        )
+            summary="Detectron2's config.yaml and .pkl or .pth checkpoints, or a model of its zoo by name",
+        ),
+        Component(
+            kind="checkpoint_format",
+            name="detectron",
+            target="det_detectron2.caffe2:DetectronFormat",
+            summary="Detectron's (Caffe2) YAML configs and .pkl checkpoints",
+        ),
     ]

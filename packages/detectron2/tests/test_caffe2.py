@@ -1,0 +1,408 @@
+"""Detectron's configs and checkpoints; its formulae written down anew, with pixels counted inclusively."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+import yaml
+from torch import Tensor
+
+import detkit
+from det_detectron2.caffe2 import converted
+from det_detectron2.caffe2_config import CANNOT_MATTER, DEFAULTS, DetectronConfig
+from det_detectron2.caffe2_tree import anchors, model_tree
+from detkit.cli.main import main
+from detkit.config import build
+from detkit.interfaces import RoiHead
+from detkit.ops.boxes import clip_boxes, decode_boxes
+from detkit.plugins import registry
+from detkit.structures.coco import COCO, COCO_PERSON
+from detkit.structures.shape import Shape
+
+ALIGN = {"ROI_XFORM_METHOD": "RoIAlign", "ROI_XFORM_SAMPLING_RATIO": 2}
+MASK_RCNN: dict[str, Any] = {
+    "MODEL": {
+        "TYPE": "generalized_rcnn",
+        "CONV_BODY": "FPN.add_fpn_ResNet50_conv5_body",
+        "NUM_CLASSES": 81,
+        "FASTER_RCNN": True,
+        "MASK_ON": True,
+    },
+    "NUM_GPUS": 8,
+    "SOLVER": {"BASE_LR": 0.02, "STEPS": [0, 120000, 160000]},
+    "FPN": {"FPN_ON": True, "MULTILEVEL_ROIS": True, "MULTILEVEL_RPN": True},
+    "FAST_RCNN": {"ROI_BOX_HEAD": "fast_rcnn_heads.add_roi_2mlp_head", **ALIGN, "ROI_XFORM_RESOLUTION": 7},
+    "MRCNN": {
+        "ROI_MASK_HEAD": "mask_rcnn_heads.mask_rcnn_fcn_head_v1up4convs",
+        "RESOLUTION": 28,
+        **ALIGN,
+        "ROI_XFORM_RESOLUTION": 14,
+        "DILATION": 1,
+        "CONV_INIT": "MSRAFill",
+    },
+    "TRAIN": {"DATASETS": "('coco_2014_train', 'coco_2014_valminusminival')", "BATCH_SIZE_PER_IM": 512},
+    "TEST": {"SCALE": 800, "MAX_SIZE": 1333, "NMS": 0.5, "RPN_PRE_NMS_TOP_N": 1000, "RPN_POST_NMS_TOP_N": 1000},
+    "OUTPUT_DIR": ".",
+}
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """A Mask R-CNN of Detectron's zoo; `changes` by dotted key, None takes a key or a section out."""
+    tree: dict[str, Any] = yaml.safe_load(yaml.safe_dump(MASK_RCNN))
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+    return tree
+
+
+C4 = {
+    "FPN": None,
+    "MODEL.CONV_BODY": "ResNet.add_ResNet50_conv4_body",
+    "RPN.SIZES": "(32, 64, 128, 256, 512)",
+    "FAST_RCNN": {"ROI_BOX_HEAD": "ResNet.add_ResNet_roi_conv5_head", "ROI_XFORM_METHOD": "RoIAlign"},
+    "MRCNN": {
+        "ROI_MASK_HEAD": "mask_rcnn_heads.mask_rcnn_fcn_head_v0upshare",
+        "RESOLUTION": 14,
+        "ROI_XFORM_METHOD": "RoIAlign",
+        "ROI_XFORM_RESOLUTION": 14,
+        "DILATION": 1,
+    },
+}
+GN = {
+    "FPN.USE_GN": True,
+    "RESNETS": {
+        "STRIDE_1X1": False,
+        "TRANS_FUNC": "bottleneck_gn_transformation",
+        "STEM_FUNC": "basic_gn_stem",
+        "SHORTCUT_FUNC": "basic_gn_shortcut",
+    },
+    "FAST_RCNN.ROI_BOX_HEAD": "fast_rcnn_heads.add_roi_Xconv1fc_gn_head",
+    "MRCNN.ROI_MASK_HEAD": "mask_rcnn_heads.mask_rcnn_fcn_head_v1up4convs_gn",
+}
+KEYPOINTS = {
+    "MODEL.NUM_CLASSES": 2,
+    "MODEL.MASK_ON": False,
+    "MODEL.KEYPOINTS_ON": True,
+    "MRCNN": None,
+    "RESNETS": {"STRIDE_1X1": False, "NUM_GROUPS": 32, "WIDTH_PER_GROUP": 8},
+    "KRCNN": {
+        "ROI_KEYPOINTS_HEAD": "keypoint_rcnn_heads.add_roi_pose_head_v1convX",
+        "NUM_STACKED_CONVS": 8,
+        "NUM_KEYPOINTS": 17,
+        "USE_DECONV_OUTPUT": True,
+        "CONV_HEAD_DIM": 512,
+        "UP_SCALE": 2,
+        "HEATMAP_SIZE": 56,
+        **ALIGN,
+        "ROI_XFORM_RESOLUTION": 14,
+    },
+    "TRAIN.DATASETS": "('keypoints_coco_2014_train',)",
+    "TEST.SCALES": "(800,)",
+    "TEST.SCALE": None,
+}
+RETINANET = {
+    "MODEL": {"TYPE": "retinanet", "CONV_BODY": "FPN.add_fpn_ResNet50_conv5_body", "NUM_CLASSES": 81},
+    "FPN": {
+        "FPN_ON": True,
+        "MULTILEVEL_RPN": True,
+        "RPN_MAX_LEVEL": 7,
+        "RPN_MIN_LEVEL": 3,
+        "COARSEST_STRIDE": 128,
+        "EXTRA_CONV_LEVELS": True,
+    },
+    "RETINANET": {"RETINANET_ON": True, "ASPECT_RATIOS": "(1.0, 2.0, 0.5)"},
+    "FAST_RCNN": None,
+    "MRCNN": None,
+    "TEST.RPN_PRE_NMS_TOP_N": 10000,
+}
+PROPOSALS = {
+    "MODEL.RPN_ONLY": True,
+    "MODEL.MASK_ON": False,
+    "MODEL.FASTER_RCNN": False,
+    "FAST_RCNN": None,
+    "MRCNN": None,
+}
+RFCN = {
+    **C4,
+    "MODEL": {"TYPE": "rfcn", "CONV_BODY": "ResNet.add_ResNet50_conv5_body", "NUM_CLASSES": 21},
+    "RESNETS.RES5_DILATION": 2,
+    "FAST_RCNN": None,
+    "MRCNN": None,
+    "TRAIN.DATASETS": "('voc_2007_trainval',)",
+}
+VARIANTS = {
+    "Mask R-CNN": {},
+    "C4": C4,
+    "group norm": GN,
+    "keypoints": KEYPOINTS,
+    "RetinaNet": RETINANET,
+    "proposals": PROPOSALS,
+    "given proposals": {"MODEL.FASTER_RCNN": False, "TRAIN.PROPOSAL_FILES": "('proposals.pkl',)"},
+    "R-FCN": RFCN,
+}
+
+
+def blobs(variant: str) -> dict[str, Tensor]:
+    """Detectron's names and shapes of the arrays of a variant, without values."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    norm = "gn" if variant == "group norm" else "bn"
+
+    def normed(name: str, shape: tuple[int, ...], norm_name: str | None = None) -> None:
+        shapes[f"{name}_w"] = shape
+        shapes.update({f"{norm_name or name}_{norm}_{leaf}": shape[:1] for leaf in "sb"})
+
+    def layer(name: str, shape: tuple[int, ...], outputs: int | None = None) -> None:
+        shapes.update({f"{name}_w": shape, f"{name}_b": (outputs or shape[0],), f"{name}_w_momentum": shape})
+
+    def normed_or_not(name: str, shape: tuple[int, ...]) -> None:
+        (normed if norm == "gn" else layer)(name, shape)
+
+    normed("conv1", (64, 3, 7, 7), "conv1" if norm == "gn" else "res_conv1")
+    inputs = 64
+    for stage, count in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True):
+        outputs, width = 2 ** (stage + 6), 2 ** (stage + 4) * (4 if variant == "keypoints" else 1)
+        for block in range(count if variant != "proposals of C4" else 0):
+            width_in = width // 32 if variant == "keypoints" else width
+            normed(f"res{stage}_{block}_branch2a", (width, inputs, 1, 1))
+            normed(f"res{stage}_{block}_branch2b", (width, width_in, 3, 3))
+            normed(f"res{stage}_{block}_branch2c", (outputs, width, 1, 1))
+            if inputs != outputs:
+                normed(f"res{stage}_{block}_branch1", (outputs, inputs, 1, 1))
+            inputs = outputs
+    if variant not in ("C4", "R-FCN"):
+        for stage, count in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True):
+            if stage == 2 and variant == "RetinaNet":
+                continue
+            lateral = "" if stage == 5 else "_lateral"
+            normed_or_not(f"fpn_inner_res{stage}_{count - 1}_sum{lateral}", (256, 2 ** (stage + 6), 1, 1))
+            normed_or_not(f"fpn_res{stage}_{count - 1}_sum", (256, 256, 3, 3))
+    if variant == "RetinaNet":
+        layer("fpn_6", (256, 2048, 3, 3))
+        layer("fpn_7", (256, 256, 3, 3))
+        for number in range(4):
+            layer(f"retnet_cls_conv_n{number}_fpn3", (256, 256, 3, 3))
+            layer(f"retnet_bbox_conv_n{number}_fpn3", (256, 256, 3, 3))
+        layer("retnet_cls_pred_fpn3", (9 * 80, 256, 3, 3))
+        layer("retnet_bbox_pred_fpn3", (9 * 4, 256, 3, 3))
+    elif variant == "R-FCN":
+        layer("conv_dim_reduce", (1024, 2048, 1, 1))
+        layer("conv_cls", (21 * 9, 1024, 1, 1))
+        layer("conv_bbox_pred", (21 * 4 * 9, 1024, 1, 1))
+    elif variant != "given proposals":
+        width, count, level = (1024, 15, "") if variant == "C4" else (256, 3, "_fpn2")
+        layer(f"conv_rpn{level}", (width, width, 3, 3))
+        layer(f"rpn_cls_logits{level}", (count, width, 1, 1))
+        layer(f"rpn_bbox_pred{level}", (4 * count, width, 1, 1))
+    if variant in ("RetinaNet", "R-FCN", "proposals"):
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    classes, width = 2 if variant == "keypoints" else 81, 2048 if variant == "C4" else 1024
+    if variant == "group norm":
+        for number in range(4):
+            normed(f"head_conv{number + 1}", (256, 256, 3, 3))
+        layer("fc6", (1024, 256 * 49))
+    elif variant != "C4":
+        layer("fc6", (1024, 256 * 49))
+        layer("fc7", (1024, 1024))
+    layer("cls_score", (classes, width))
+    layer("bbox_pred", (4 * classes, width))
+    if variant == "keypoints":
+        for number in range(8):
+            layer(f"conv_fcn{number + 1}", (512, 512 if number else 256, 3, 3))
+        layer("kps_score_lowres", (512, 17, 4, 4), 17)
+        layer("kps_score", (17, 17, 4, 4))
+    else:
+        for number in range(0 if variant == "C4" else 4):
+            normed_or_not(f"_[mask]_fcn{number + 1}", (256, 256, 3, 3))
+        layer("conv5_mask", (2048 if variant == "C4" else 256, 256, 2, 2), 256)
+        layer("mask_fcn_logits", (81, 256, 1, 1))
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def write(tmp_path: Path, **changes: Any) -> Path:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(**changes)))
+    return tmp_path / "config.yaml"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_array_has_its_place(tmp_path: Path, variant: str) -> None:
+    path = write(tmp_path, **VARIANTS[variant])
+    with torch.device("meta"):
+        model, _ = converted(path, blobs(variant), "model_final.pkl")
+    wanted = {"keypoints": COCO_PERSON, "R-FCN": None}.get(variant, COCO)
+    assert wanted is None or model.categories == wanted
+
+
+def test_a_checkpoint_becomes_a_model(tmp_path: Path) -> None:
+    """Background, which is class 0 in Detectron, goes to the end, and boxes and masks have none."""
+    generator = np.random.default_rng(0)
+    arrays = {name: generator.random(value.shape, np.float32) for name, value in blobs("C4").items()}
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"blobs": arrays, "cfg": "MODEL: {}"}, protocol=2))
+    files = [str(write(tmp_path, **C4)), str(tmp_path / "model.pkl")]
+    assert main(["convert", "detectron", *files, "--out", str(tmp_path / "out")]) == 0
+    model = detkit.load(tmp_path / "out")
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    assert (state["heads.box.predictor.scores.weight"] == np.roll(arrays["cls_score_w"], -1, axis=0)).all()
+    assert (state["heads.box.predictor.deltas.bias"] == arrays["bbox_pred_b"][4:]).all()
+    assert (state["heads.mask.predictor.logits.weight"] == arrays["mask_fcn_logits_w"][1:]).all()
+    assert (state["roi_trunk.res5.2.conv1.weight"] == arrays["res5_2_branch2a_w"]).all()
+    scale, shift = model.backbone.res3[1].conv2.norm.affine()
+    np.testing.assert_allclose(scale, arrays["res3_1_branch2b_bn_s"], rtol=1e-6)
+    np.testing.assert_allclose(shift, arrays["res3_1_branch2b_bn_b"], rtol=1e-6)
+    assert model.input.mean == (102.9801, 115.9465, 122.7717)
+    assert (model.input.channel_order, model.input.min_size, model.divisor) == ("bgr", 800, 1)
+
+
+def test_the_config_decides_the_model() -> None:
+    tree = model_tree(DetectronConfig(config(**{"TEST.SCORE_THRESH": 0.1, "FPN.RPN_ANCHOR_START_SIZE": 16})))
+    assert tree["backbone"]["stride_in_1x1"] is True
+    assert tree["neck"]["top"] == "pool"
+    assert tree["heads"]["box"]["score_threshold"] == 0.1
+    assert tree["heads"]["box"]["smooth_l1_beta"] == 1.0
+    assert tree["proposal_generator"]["pre_nms_test"] == 1000
+    assert tree["proposal_generator"]["pre_nms_train"] == 12000  # a default of Detectron's
+    assert tree["proposal_generator"]["anchor_boxes"][0] == anchors(4, [16], [0.5, 1, 2])
+    assert model_tree(DetectronConfig(config(**RETINANET)))["input"]["divisor"] == 128
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"MODEL.FANCY": 1}, "MODEL.FANCY (= 1) is no key of Detectron"),
+        ({"TEST.SOFT_NMS.ENABLED": True}, "TEST.SOFT_NMS.ENABLED is True; only False has a counterpart"),
+        ({"MRCNN.UPSAMPLE_RATIO": 2}, "MRCNN.UPSAMPLE_RATIO is 2; only 1 has a counterpart"),
+        ({"FAST_RCNN.ROI_XFORM_METHOD": "RoIPoolF"}, "only 'RoIAlign' has a counterpart"),
+        ({"FAST_RCNN.ROI_BOX_HEAD": "VGG16.add_VGG16_roi_fc_head"}, "only 'add_roi_2mlp_head' or"),
+        ({"MODEL.CONV_BODY": "VGG16.add_VGG16_conv5_body"}, "only bodies such as FPN.add_fpn_ResNet50_conv5_body"),
+        ({"TEST.NMS": "much"}, "TEST.NMS is 'much'; Detectron wants something like 0.3"),
+        ({"MODEL.TYPE": None}, "not a config of Detectron: it has no MODEL.TYPE"),
+        ({"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}, "a config of Detectron2: detkit convert detectron2"),
+    ],
+)
+def test_what_has_no_counterpart_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=r"config\.yaml") as caught:
+        converted(write(tmp_path, **changes), {}, "model_final.pkl")
+    assert words in str(caught.value)
+
+
+def test_missing_and_left_over_blobs_are_listed(tmp_path: Path) -> None:
+    arrays = blobs("Mask R-CNN")
+    arrays["fancy_w"] = arrays.pop("fc7_b")
+    with torch.device("meta"), pytest.raises(ValueError, match=r"model_final\.pkl does not fit") as caught:
+        converted(write(tmp_path), arrays, "model_final.pkl")
+    assert "fancy_w has no counterpart" in str(caught.value)
+    assert "1 missing: heads.box.trunk.linears.1.bias" in str(caught.value)
+
+
+def test_weights_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "detectron", str(write(tmp_path)), "--out", str(tmp_path / "out")]) != 0
+    assert "needs two files" in capsys.readouterr().err
+
+
+def test_keys_are_either_known_or_cannot_matter() -> None:
+    assert not any(
+        key == prefix or key.startswith(prefix + ".")
+        for key in DetectronConfig(config())._values
+        for prefix in CANNOT_MATTER
+        if key.split(".")[0] in DEFAULTS and key not in ("TRAIN.DATASETS",)
+    )
+
+
+# Detectron's formulae, for boxes from the first to the last pixel
+
+
+def inclusive_decode(boxes: np.ndarray, deltas: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
+    width, height = boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1
+    dx, dy, dw, dh = (deltas / np.array(weights)).T
+    dw, dh = np.minimum(dw, np.log(1000 / 16)), np.minimum(dh, np.log(1000 / 16))
+    x, y = boxes[:, 0] + width / 2 + dx * width, boxes[:, 1] + height / 2 + dy * height
+    w, h = np.exp(dw) * width, np.exp(dh) * height
+    return np.stack([x - w / 2, y - h / 2, x + w / 2 - 1, y + h / 2 - 1], axis=1)
+
+
+def from_edges(boxes: Tensor) -> np.ndarray:
+    return boxes.numpy() - np.array([0, 0, 1, 1])
+
+
+def test_anchors_are_detectrons() -> None:
+    """The table of Faster R-CNN's first code, for a cell of 16 pixels, in Matlab, which counts pixels from 1."""
+    wanted = [
+        [-83, -39, 100, 56],
+        [-175, -87, 192, 104],
+        [-359, -183, 376, 200],
+        [-55, -55, 72, 72],
+        [-119, -119, 136, 136],
+        [-247, -247, 264, 264],
+        [-35, -79, 52, 96],
+        [-79, -167, 96, 184],
+        [-167, -343, 184, 360],
+    ]
+    centred = torch.tensor(anchors(16, [128, 256, 512], [0.5, 1, 2]))
+    in_cell = from_edges(centred + 8)  # around its middle: an offset of half a stride
+    assert (in_cell + 1).tolist() == wanted
+
+
+def test_boxes_are_decoded_as_detectron_does() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 200, (50, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0, 200, (50, 2))], axis=1)
+    deltas = rng.normal(0, 3, (50, 4))
+    weights = (10.0, 10.0, 5.0, 5.0)
+    edges = torch.from_numpy(boxes + np.array([0, 0, 1, 1]))
+    found = from_edges(decode_boxes(edges, torch.from_numpy(deltas), weights))
+    np.testing.assert_allclose(found, inclusive_decode(boxes, deltas, weights), rtol=1e-4, atol=1e-3)
+
+
+def test_boxes_are_clipped_as_detectron_does() -> None:
+    """Where a pixel of them is inside: to the numbers of the first and the last pixel."""
+    rng = np.random.default_rng(1)
+    low = rng.uniform(-50, 98, (50, 2))
+    boxes = np.concatenate([low, np.maximum(low, 0) + rng.uniform(0, 200, (50, 2))], axis=1)
+    edges = torch.from_numpy(boxes + np.array([0, 0, 1, 1]))
+    found = from_edges(clip_boxes(edges[None], torch.tensor([[100, 100]]))[0])
+    np.testing.assert_allclose(found, boxes.clip(0, 99), atol=1e-6)
+
+
+def head(kind: str, **arguments: Any) -> Any:
+    shapes = {f"p{level}": Shape(8, 2**level) for level in (2, 3, 4, 5)}
+    spec = {"name": kind, "sampling_ratio": 2, "aligned": False, "inclusive": True, **arguments}
+    return build(spec, RoiHead, input_shapes=shapes, num_classes=1, num_keypoints=2, categories=None)
+
+
+def test_regions_are_pooled_up_to_the_number_of_their_last_pixel() -> None:
+    pool = head("box", channels=4).pool
+    generator = torch.Generator().manual_seed(0)
+    features = {
+        f"p{level}": torch.rand(1, 8, 2 ** (8 - level), 2 ** (8 - level), generator=generator) for level in (2, 3, 4, 5)
+    }
+    first_and_last = torch.tensor([[10.0, 20.0, 49.0, 99.0]])
+    found = pool(features, first_and_last + torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.zeros(1, dtype=torch.int64))
+    wanted = torchvision.ops.roi_align(features["p2"], [first_and_last], 7, 1 / 4, 2, aligned=False)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_keypoints_are_numbers_of_pixels() -> None:
+    """A peak in the first cell of 56 in a box from pixel 10 to pixel 66: half a cell from its corner, in detkit's
+    coordinates another half a pixel."""
+    maps = torch.full((1, 2, 56, 56), -10.0)
+    maps[0, 0, 0, 0] = maps[0, 1, 55, 55] = 10.0
+    raw = {
+        "keypoint_maps": maps,
+        "boxes": torch.tensor([[10.0, 10.0, 67.0, 67.0]]),
+        "keypoint_extents": torch.tensor([[56.0, 56.0]]),
+    }
+    points = head("keypoint", channels=[4], pixel_numbers=True).paste(raw, (100, 100))["keypoints"]
+    torch.testing.assert_close(points[0, :, 0], torch.tensor([11.0, 66.0]))
+
+
+def test_the_format_is_registered() -> None:
+    assert "detectron" in registry().names("checkpoint_format")
