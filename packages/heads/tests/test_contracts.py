@@ -6,6 +6,7 @@ from detkit.testing.semantic_head import SemanticHeadContract
 
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
 RPN = {"name": "rpn", "pre_nms_test": 50, "pre_nms_train": 50, "post_nms_test": 30, "post_nms_train": 30}
+RRPN = {**RPN, "name": "rrpn"}
 BOX = {"name": "box", "channels": 32}
 FEDERATED = {"classes": 2, "class_frequencies": [5, 0, 10]}
 PYRAMID = {"name": "fpn", "channels": 32, "in_features": ["res3", "res4", "res5"], "top": "res5"}
@@ -24,13 +25,18 @@ class TestProposalGenerators(ProposalGeneratorContract):
             {"channels": [8], "aspect_ratios": [1.0], "pre_nms_test": 20, "smooth_l1_beta": 0.1, "boundary": 0},
             {"channels": [None, 8], "aspect_ratios": [[1.0, 2.0]] * 5, "box_loss": "giou"},
             {"in_features": ["p4"], "sizes": [[32, 64, 128]], "box_loss": "ciou"},
-        ]
+        ],
+        "rrpn": [{"pre_nms_test": 50}, {"angles": [0, 30], "aspect_ratios": [1.0], "sizes": [[32, 64]] * 5}],
     }
 
 
 class TestRoiHeads(RoiHeadContract):
     distribution = "det-heads"
     arguments = {
+        "rotated_box": [
+            {"channels": 32},
+            {"channels": 32, "sampling_ratio": 2, "class_agnostic": True, "class_loss": "sigmoid"},
+        ],
         "box": [
             {"channels": 32},
             {"channels": 32, "sampling_ratio": 2, "smooth_l1_beta": 1.0, "layers": 1},
@@ -94,8 +100,15 @@ class TestDetectors(DetectorContract):
         "proposal-network": [
             {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "proposal_generator": RPN},
             {"backbone": {**BACKBONE, "out_features": ["res4"]}, "proposal_generator": {**RPN, "sizes": [[32, 64]]}},
+            {"backbone": {**BACKBONE, "out_features": ["res4"]}, "proposal_generator": {**RRPN, "sizes": [[32, 64]]}},
         ],
         "rcnn": [
+            {
+                "backbone": BACKBONE,
+                "neck": {"name": "fpn", "channels": 32},
+                "proposal_generator": RRPN,
+                "heads": {"box": {"name": "rotated_box", "channels": 32}},
+            },
             {
                 "backbone": BACKBONE,
                 "neck": {"name": "fpn", "channels": 32},

@@ -48,6 +48,9 @@ class Detector(nn.Module, ABC):
 
     kind: ClassVar[str] = "detector"
 
+    rotated: bool = False
+    """Whether boxes, of targets too, are rotated: (N, 5) centre x, y, width, height, degrees counter-clockwise."""
+
     pixel_mean: Tensor
     pixel_std: Tensor
 

@@ -80,6 +80,9 @@ class ProposalGenerator(nn.Module, ABC):
     nms_iou: float = 0.7
     """The overlap above which the lower score of two proposals goes."""
 
+    rotated: bool = False
+    """Whether proposals and targets are rotated boxes (B, N, 5)."""
+
     @abstractmethod
     def forward(
         self, features: Mapping[str, Tensor], image_sizes: Tensor, targets: Targets | None
@@ -152,6 +155,9 @@ class RoiHead(nn.Module, ABC):
 
     nms_iou: float = 0.5
     """Of a head that classifies: the overlap above which the lower score of a class goes."""
+
+    rotated: bool = False
+    """Whether regions and targets are rotated boxes (B, N, 5)."""
 
     @abstractmethod
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:

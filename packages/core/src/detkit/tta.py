@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from detkit.ops.boxes import mirror_boxes, scale_boxes
 from detkit.ops.nms import batched_nms
 from detkit.structures.batch import Batch
 from detkit.structures.input_spec import InputSpec
@@ -63,30 +64,27 @@ class View:
     flipped: bool
 
     def to_original(self, boxes: Tensor) -> Tensor:
-        """Boxes (..., 4) xyxy of the view in pixels of the original image."""
-        return self._mirrored(boxes, self.sizes[0, 1]) / self._scale(boxes)
+        """Boxes (..., 4 or 5) of the view in pixels of the original image."""
+        scale_y, scale_x = self._scale(boxes)
+        return scale_boxes(self._mirrored(boxes), 1 / scale_x, 1 / scale_y)
 
     def from_original(self, boxes: Tensor) -> Tensor:
         """The inverse of `to_original`."""
-        return self._mirrored(boxes * self._scale(boxes), self.sizes[0, 1])
+        scale_y, scale_x = self._scale(boxes)
+        return self._mirrored(scale_boxes(boxes, scale_x, scale_y))
 
     def _scale(self, boxes: Tensor) -> Tensor:
-        height, width = self.original_size
-        scale = self.sizes[0].to(boxes.dtype) / boxes.new_tensor([height, width])
-        return scale.flip(0).repeat(2)
+        return self.sizes[0].to(boxes.dtype) / boxes.new_tensor(self.original_size)
 
-    def _mirrored(self, boxes: Tensor, width: Tensor) -> Tensor:
-        if not self.flipped:
-            return boxes
-        x0, y0, x1, y1 = boxes.unbind(-1)
-        return torch.stack([width - x1, y0, width - x0, y1], dim=-1)
+    def _mirrored(self, boxes: Tensor) -> Tensor:
+        return mirror_boxes(boxes, self.sizes[0, 1]) if self.flipped else boxes
 
 
 def merge_boxes(
     answers: Sequence[Mapping[str, Tensor]], views: Sequence[View], *, nms_iou: float, capacity: int
 ) -> dict[str, Tensor]:
-    """boxes (1, D, 4) in pixels of the original image, scores, labels and valid (1, D), from those that `detect` gave
-    for each view: non-maximum suppression within each class over all of them, then the best `capacity`."""
+    """boxes (1, D, 4 or 5) in pixels of the original image, scores, labels and valid (1, D), from those that `detect`
+    gave for each view: non-maximum suppression within each class over all of them, then the best `capacity`."""
     boxes = torch.cat([view.to_original(answer["boxes"]) for answer, view in zip(answers, views, strict=True)], dim=1)
     scores, valid = (torch.cat([answer[name] for answer in answers], dim=1) for name in ("scores", "valid"))
     labels = (

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detkit.detector import Detector
 from detkit.interfaces import Backbone, Neck, ProposalGenerator
+from detkit.ops.boxes import resized_boxes
 from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
@@ -44,6 +45,7 @@ class ProposalNetwork(Detector):
         self.backbone = backbone
         self.neck = neck
         self.proposal_generator = proposal_generator
+        self.rotated = proposal_generator.rotated
 
     @property
     def classifies(self) -> bool:
@@ -62,7 +64,7 @@ class ProposalNetwork(Detector):
         return losses
 
     def detect(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """boxes (B, N, 4) in pixels of the padded images, scores (B, N) logits from high to low, valid (B, N)."""
+        """boxes (B, N, 4 or 5) in pixels of the padded images, scores (B, N) logits from high to low, valid (B, N)."""
         found = self.proposal_generator(self.features(images, sizes), sizes, None)[0]
         return {
             "boxes": torch.where(found.valid[..., None], found.boxes, 0.0),
@@ -83,9 +85,7 @@ class ProposalNetwork(Detector):
     ) -> list[Prediction]:
         predictions = []
         for image, (size, output_size) in enumerate(zip(sizes, output_sizes, strict=True)):
-            limit = raw["boxes"].new_tensor([output_size[1], output_size[0]] * 2)
-            scale = limit / raw["boxes"].new_tensor([size[1], size[0]] * 2)
-            boxes = torch.minimum((raw["boxes"][image] * scale).clamp(min=0), limit)
-            keep = raw["valid"][image] & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+            boxes, has_area = resized_boxes(raw["boxes"][image], size, output_size)
+            keep = raw["valid"][image] & has_area
             predictions.append(Prediction(output_size, boxes=boxes[keep], scores=raw["scores"][image][keep]))
         return predictions

@@ -15,7 +15,7 @@ from det_heads.pooler import RoiPooling, image_index
 from det_heads.semantic import ViewAverage, semantic_fields
 from detkit.detector import Detector
 from detkit.interfaces import Backbone, Neck, ProposalGenerator, RoiHead, RoiSamples, RoiTrunk, SemanticHead
-from detkit.ops.boxes import box_sides, clip_boxes, scale_boxes
+from detkit.ops.boxes import clip_boxes, resized_boxes
 from detkit.ops.matching import match_boxes
 from detkit.ops.sampling import sample_balanced
 from detkit.structures.batch import Batch, Targets
@@ -94,6 +94,13 @@ class RCNN(Detector):
             )
         if (roi_trunk is None) != (roi_pooling is None):
             raise ValueError("a roi_trunk and roi_pooling, which says what it sees, go together; give both or neither")
+        rotated = {name: head.rotated for name, head in heads.items()}
+        if proposal_generator is not None:
+            rotated["proposal_generator"] = proposal_generator.rotated
+        if len(set(rotated.values())) > 1:
+            of_rotated = ", ".join(name for name, value in rotated.items() if value)
+            others = ", ".join(name for name, value in rotated.items() if not value)
+            raise ValueError(f"{of_rotated}: of rotated boxes; {others}: of upright ones; a model is of one kind")
         divisor = math.lcm(input.divisor, backbone.divisor, 1 if neck is None else neck.divisor)
         super().__init__(
             input=replace(input, divisor=divisor),
@@ -108,6 +115,7 @@ class RCNN(Detector):
         self.roi_trunk = roi_trunk
         self.pool = None if roi_pooling is None else roi_pooling.pooler()
         self.heads = nn.ModuleDict(heads)
+        self.rotated = any(rotated.values())
         self.sampling = sampling
         self.instance_weight = instance_weight
 
@@ -254,10 +262,8 @@ class RCNN(Detector):
     ) -> list[Prediction]:
         predictions = []
         for image, (size, output_size) in enumerate(zip(sizes, output_sizes, strict=True)):
-            scaled = scale_boxes(raw["boxes"][image], output_size[1] / size[1], output_size[0] / size[0])
-            boxes = clip_boxes(scaled[None], scaled.new_tensor([output_size]))[0]
-            width, height = box_sides(boxes)
-            keep = raw["valid"][image] & (width > 0) & (height > 0)
+            boxes, has_area = resized_boxes(raw["boxes"][image], size, output_size)
+            keep = raw["valid"][image] & has_area
             found = {name: value[image][keep] for name, value in raw.items() if name not in _NOT_SELECTED}
             found["boxes"] = boxes[keep]
             fields: dict[str, Any] = {name: found[name] for name in ("boxes", "scores", "labels")}

@@ -36,6 +36,8 @@ class RotatedBoxHead(BoxHead):
         ValueError: not five box weights; `federated` without sigmoids.
     """
 
+    rotated = True
+
     def __init__(
         self,
         *,

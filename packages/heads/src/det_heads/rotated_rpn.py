@@ -36,6 +36,8 @@ class RotatedRPN(RPN):
         ValueError: not one list of sizes, or of ratios, for each map; not five box weights.
     """
 
+    rotated = True
+
     def __init__(
         self,
         *,

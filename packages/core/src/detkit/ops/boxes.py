@@ -57,11 +57,30 @@ def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.stack([clip(x0, width), clip(y0, height), clip(x1, width), clip(y1, height)], dim=-1)
 
 
-def scale_boxes(boxes: Tensor, scale_x: float, scale_y: float) -> Tensor:
+def scale_boxes(boxes: Tensor, scale_x: float | Tensor, scale_y: float | Tensor) -> Tensor:
     """Boxes (..., 4 or 5) of an image in pixels of its resized copy; rotated ones as `scale_rotated_boxes` says."""
     if boxes.shape[-1] == 5:
         return scale_rotated_boxes(boxes, scale_x, scale_y)
-    return boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack([x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y], dim=-1)
+
+
+def mirror_boxes(boxes: Tensor, width: float | Tensor) -> Tensor:
+    """Boxes (..., 4 or 5) of an image in its mirror image, left and right exchanged."""
+    if boxes.shape[-1] == 5:
+        x, y, across, down, angle = boxes.unbind(-1)
+        return torch.stack([width - x, y, across, down, -angle], dim=-1)
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack([width - x1, y0, width - x0, y1], dim=-1)
+
+
+def resized_boxes(boxes: Tensor, size: tuple[int, int], output_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4 or 5) of an image of `size` (height, width) in its copy of `output_size`, clipped to it, and which
+    (N,) have an area there."""
+    scaled = scale_boxes(boxes, output_size[1] / size[1], output_size[0] / size[0])
+    boxes = clip_boxes(scaled[None], scaled.new_tensor([output_size]))[0]
+    width, height = box_sides(boxes)
+    return boxes, (width > 0) & (height > 0)
 
 
 def encode_boxes(anchors: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:

@@ -30,7 +30,7 @@ def clip_rotated_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.where(upright, new, torch.stack([x, y, width, height, angle], dim=-1))
 
 
-def scale_rotated_boxes(boxes: Tensor, scale_x: float, scale_y: float) -> Tensor:
+def scale_rotated_boxes(boxes: Tensor, scale_x: float | Tensor, scale_y: float | Tensor) -> Tensor:
     """Boxes (..., 5) of an image in pixels of its resized copy. Where the scales differ a box becomes a parallelogram:
     its sides are as long as that one's, and its angle is that of the side along its height."""
     x, y, width, height, angle = boxes.unbind(-1)

@@ -26,18 +26,18 @@ class DetectorContract(ModuleContract, contract=True):
         return _meant(module.detect(given.images, given.sizes))
 
     def losses(self, module: Detector, batch: int) -> dict[str, Tensor]:
-        return module.losses(random_batch(batch))
+        return module.losses(random_batch(batch, rotated=module.rotated))
 
     def test_losses_are_finite_scalars(self, spec: Mapping[str, Any]) -> None:
         """`model(images, targets)` gives named scalars, for images with and without objects, in both modes. If it fails
         without objects: divide by max(1, count)."""
         model = self.make(spec).train()
         for valid in (True, False):
-            losses = model(random_batch(2, valid=valid))
+            losses = model(random_batch(2, valid=valid, rotated=model.rotated))
             assert losses
             assert all(value.ndim == 0 and value.isfinite() and value.requires_grad for value in losses.values())
         with torch.no_grad():
-            validation = model.eval().losses(random_batch(2))
+            validation = model.eval().losses(random_batch(2, rotated=model.rotated))
         assert validation.keys() == losses.keys()
 
     def test_predictions_are_well_formed(self, spec: Mapping[str, Any]) -> None:
@@ -51,11 +51,11 @@ class DetectorContract(ModuleContract, contract=True):
         for prediction, (height, width) in zip(predictions, sizes, strict=True):
             assert prediction.image_size == (height, width)
             if "boxes" in prediction:
-                assert prediction.boxes.shape in ((len(prediction), 4), (len(prediction), 5))
+                assert prediction.boxes.shape == (len(prediction), 5 if model.rotated else 4)
                 assert (prediction.scores.diff() <= 0).all()
             if "labels" in prediction:
                 assert ((prediction.labels >= 0) & (prediction.labels < len(CATEGORIES))).all()
-            if "boxes" in prediction and prediction.boxes.shape[-1] == 4:
+            if "boxes" in prediction and not model.rotated:
                 assert (prediction.boxes >= 0).all()
                 assert (prediction.boxes <= torch.tensor([width, height, width, height])).all()
             if "masks" in prediction:

@@ -49,9 +49,16 @@ def random_boxes(batch: int, count: int, seed: int = 1) -> Tensor:
     return torch.cat([low, low + size], dim=-1)[:batch]
 
 
-def random_targets(batch: int, count: int = 3, *, valid: bool = True) -> Targets:
+def turned(boxes: Tensor) -> Tensor:
+    """Boxes (B, N, 4) xyxy, each turned around its centre by an angle of its own: (B, N, 5)."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    angles = torch.arange(boxes.shape[1], dtype=boxes.dtype).mul(50).add(17).expand(boxes.shape[:2])
+    return torch.cat([(low + high) / 2, high - low, angles[..., None]], dim=-1)
+
+
+def random_targets(batch: int, count: int = 3, *, valid: bool = True, rotated: bool = False) -> Targets:
     """Ground truth of `count` boxes in each image, with rectangular masks, keypoints and a semantic map; no instance
-    counts and no pixel is labelled if `valid` is False."""
+    counts and no pixel is labelled if `valid` is False. If `rotated`, the boxes (B, N, 5) alone are turned."""
     boxes = random_boxes(batch, count)
     y = torch.arange(HEIGHT)[:, None] + 0.5
     x = torch.arange(WIDTH)[None] + 0.5
@@ -62,6 +69,7 @@ def random_targets(batch: int, count: int = 3, *, valid: bool = True) -> Targets
     semantic = ((rows[:, None] + columns) % len(SEMANTIC_CATEGORIES)).expand(batch, -1, -1).contiguous()
     semantic[:, :8] = UNLABELLED
     keypoints = _keypoints(boxes)
+    boxes = turned(boxes) if rotated else boxes
     if not valid:
         boxes, labels, masks, keypoints = boxes * 0, labels * 0, masks & False, keypoints * 0
         semantic.fill_(UNLABELLED)
@@ -85,10 +93,10 @@ def _keypoints(boxes: Tensor) -> Tensor:
     return torch.stack([torch.stack(point, dim=-1) for point in points], dim=-2)
 
 
-def random_batch(batch: int, *, valid: bool = True) -> Batch:
+def random_batch(batch: int, *, valid: bool = True, rotated: bool = False) -> Batch:
     """Noise images with targets."""
     images = torch.randint(256, (_MOST, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator(2))
-    return Batch(images[:batch], image_sizes(batch), random_targets(batch, valid=valid))
+    return Batch(images[:batch], image_sizes(batch), random_targets(batch, valid=valid, rotated=rotated))
 
 
 def image_sizes(batch: int) -> Tensor:

@@ -40,20 +40,25 @@ class ProposalGeneratorContract(ModuleContract, contract=True):
 
     def _losses(self, module: ProposalGenerator, batch: int, *, valid: bool) -> dict[str, Tensor]:
         features = random_features(self.input_shapes, batch, gradient=True)
-        return module(features, image_sizes(batch), random_targets(batch, valid=valid))[1]
+        return module(features, image_sizes(batch), random_targets(batch, valid=valid, rotated=module.rotated))[1]
 
     def test_proposals_lie_in_the_images(self, spec: Mapping[str, Any]) -> None:
-        """Valid proposals are boxes (B, N, 4) xyxy within the image, of positive size. If it fails: clip them to
-        `image_sizes`, and drop empty ones by their `valid` flag."""
+        """Valid proposals are boxes (B, N, 4) xyxy within the image, of positive size, or rotated boxes (B, N, 5),
+        which may reach out of it. If it fails: clip them to `image_sizes`, and drop empty ones by their `valid`
+        flag."""
         module = self.make(spec).eval()
         with torch.no_grad():
             proposals, _ = module(random_features(self.input_shapes, 2), image_sizes(2), None)
         count = proposals.boxes.shape[1]
-        assert proposals.boxes.shape == (2, count, 4)
+        assert proposals.boxes.shape == (2, count, 5 if module.rotated else 4)
         assert proposals.scores.shape == proposals.valid.shape == (2, count)
         assert proposals.valid.dtype == torch.bool
         boxes = proposals.boxes[proposals.valid]
         assert len(boxes)
+        if module.rotated:
+            assert (boxes[:, 2:4] > 0).all()
+            assert (boxes[:, 4].abs() <= 180).all()
+            return
         assert (boxes >= 0).all()
         assert (boxes <= torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])).all()
         assert (boxes[:, 2:] >= boxes[:, :2]).all()

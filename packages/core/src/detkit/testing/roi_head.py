@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detkit.interfaces import RoiHead, RoiSamples
 from detkit.structures.shape import Shape
-from detkit.testing.inputs import CATEGORIES, image_sizes, random_boxes, random_features, random_targets
+from detkit.testing.inputs import CATEGORIES, image_sizes, random_boxes, random_features, random_targets, turned
 from detkit.testing.modules import ModuleContract
 from detkit.testing.proposal_generator import PYRAMID
 
@@ -30,7 +30,7 @@ class RoiHeadContract(ModuleContract, contract=True):
 
     def answer(self, module: RoiHead, batch: int) -> dict[str, Tensor]:
         detections = RoiSamples(
-            boxes=random_boxes(batch, _REGIONS, seed=3),
+            boxes=_regions(module, batch),
             valid=torch.ones(batch, _REGIONS, dtype=torch.bool),
             labels=(torch.arange(_REGIONS) % len(CATEGORIES)).expand(batch, -1),
             scores=torch.linspace(0.9, 0.2, _REGIONS).expand(batch, -1),
@@ -45,8 +45,8 @@ class RoiHeadContract(ModuleContract, contract=True):
 
     def _losses(self, module: RoiHead, batch: int, *, foreground: bool) -> dict[str, Tensor]:
         """Losses of 8 regions, the first 3 of which are the ground truth's boxes, the others background."""
-        targets = random_targets(batch, _FOREGROUND, valid=foreground)
-        boxes = random_boxes(batch, _REGIONS, seed=3)
+        targets = random_targets(batch, _FOREGROUND, valid=foreground, rotated=module.rotated)
+        boxes = _regions(module, batch)
         is_object = (torch.arange(_REGIONS) < _FOREGROUND) & foreground
         boxes[:, :_FOREGROUND] += (targets.boxes - boxes[:, :_FOREGROUND]) * foreground
         classes = torch.zeros(batch, _REGIONS, dtype=torch.int64)
@@ -75,3 +75,8 @@ class RoiHeadContract(ModuleContract, contract=True):
         losses = self._losses(self.make(spec).train(), 2, foreground=False)
         assert losses
         assert all(value.isfinite() and value.requires_grad for value in losses.values())
+
+
+def _regions(module: RoiHead, batch: int) -> Tensor:
+    boxes = random_boxes(batch, _REGIONS, seed=3)
+    return turned(boxes) if module.rotated else boxes
