@@ -204,3 +204,9 @@ def test_every_recipe_with_a_model_id_is_of_the_model_that_it_says(monkeypatch: 
 def test_ids_are_unique() -> None:
     ids = [file.split("/")[0] for file in zoo.ZOO.values()]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(("dataset", "count", "last"), [("voc", 20, "tvmonitor"), ("cityscapes", 8, "bicycle")])
+def test_classes_have_the_names_of_the_dataset(dataset: str, count: int, last: str) -> None:
+    categories = zoo._classes(dataset, {})["categories"]
+    assert (len(categories), categories.names[-1]) == (count, last)

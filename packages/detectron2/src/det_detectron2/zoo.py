@@ -110,6 +110,11 @@ _FILES: Mapping[str, Mapping[str, str]] = {
         "mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ": "42045954/ef3a80",
     },
 }
+_NAMES = {
+    "cityscapes": "person rider car truck bus train motorcycle bicycle",
+    "voc": "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor",
+}  # of the classes that models were trained on
 _NOT_FINAL = {"18131413": "model_0039999"}  # the name of a checkpoint that is not a training's last
 
 ZOO: Mapping[str, str] = {
@@ -204,11 +209,13 @@ def _load(model: nn.Module, arrays: Mapping[str, Tensor], source: str) -> None:
 
 
 def _classes(dataset: Any, arrays: Mapping[str, Tensor]) -> dict[str, Categories]:
-    """The classes of instances and of pixels, where the dataset is COCO with their names."""
+    """The classes of instances and of pixels, with their names unless there are hundreds."""
     if dataset == "coco":
         return {"categories": COCO, "semantic_categories": COCO_PIXELS}
     if dataset == "coco-keypoints":
         return {"categories": COCO_PERSON}
+    if dataset in _NAMES:
+        return {"categories": Categories(tuple(_NAMES[dataset].split()))}
     rows = next((len(value) for name, value in arrays.items() if name.endswith("cls_score.bias")), 0)
     if not rows:
         raise ValueError(f"the recipe is for the dataset {dataset!r}, whose classes are not known here")
