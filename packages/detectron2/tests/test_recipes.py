@@ -1,5 +1,6 @@
 """Recipes say what the configs say that they stand for: the same components with the same arguments, trained alike."""
 
+import ast
 import copy
 import json
 import math
@@ -13,6 +14,8 @@ import yaml
 
 from det_detectron2 import dense
 from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.caffe2_config import DetectronConfig
+from det_detectron2.caffe2_tree import model_tree
 from det_detectron2.config import Detectron2Config
 from det_detectron2.conversion import taken_out
 from detkit.config import Config, build
@@ -37,6 +40,8 @@ WEIGHTS = {
     "catalog://ImageNetPretrained/FAIR/R-101-GN": "resnet101-gn-fair",
 }
 PATHS = pytest.mark.parametrize("path", CONFIGS)
+BASELINES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "detectron_configs.yaml").read_text())["configs"]
+"""Of Detectron, by the name of the config."""
 
 
 def config(path: str) -> dict[str, Any]:
@@ -165,3 +170,47 @@ def test_every_recipe_of_the_zoo_is_compared() -> None:
     zoo = {name: by.partition(", ")[2] for name, by in published.items() if by.startswith("Detectron2 model zoo")}
     compared = {entry["recipe"]: path for path, entry in CONFIGS.items()}
     assert zoo.items() <= compared.items()
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Whether two trees are equal, numbers to as many digits as recipes have."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(same(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    return bool(found == (pytest.approx(expected, rel=1e-5) if isinstance(expected, float) else expected))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_model_is_detectrons(name: str, tmp_path: Path) -> None:
+    given = dict(BASELINES[name])
+    ours = Config.load(given.pop("recipe")).tree
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(given))
+    source = DetectronConfig.read(tmp_path / "config.yaml")
+    theirs = model_tree(source)
+    assert source.problems() == []
+    assert taken_out(theirs, "num_classes") == {CLASSES[ours["about"]["dataset"]]}
+    assert taken_out(theirs, "num_keypoints") <= {17}
+    for tree in (theirs, ours["model"]):
+        if generator := tree.get("proposal_generator"):
+            # Detectron's number is of the two images of a GPU where there is a pyramid
+            assert generator.pop("post_nms_train") == 2000 or tree["neck"]
+            for followed in ("sizes", "aspect_ratios"):
+                generator.pop(followed, None)
+    assert same(explicit(resolved(ours["model"])), explicit(resolved(theirs)))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_it_is_trained_as_detectron_does(name: str) -> None:
+    given, ours = BASELINES[name], Config.load(BASELINES[name]["recipe"]).tree
+    train, solver = ours["train"], given["SOLVER"]
+    assert train["steps"] == solver["MAX_ITER"]
+    assert train["batch_size"] == 8 * given["TRAIN"].get("IMS_PER_BATCH", 2)
+    optimizer, schedule = train["optimizer"], train["schedule"]
+    assert optimizer["lr"] * train["batch_size"] / train["lr_batch_size"] == pytest.approx(solver["BASE_LR"])
+    assert optimizer["weight_decay"] == solver["WEIGHT_DECAY"]
+    assert (optimizer["bias_lr_factor"], optimizer["bias_weight_decay"]) == (2, 0)
+    assert [0, *(round(mark * train["steps"]) for mark in schedule["milestones"])] == solver["STEPS"]
+    assert (schedule["warmup"], schedule["warmup_factor"]) == (500, pytest.approx(1 / 3, abs=1e-6))
+    assert tuple(ours["transforms"][0]["sizes"]) == ast.literal_eval(given["TRAIN"]["SCALES"])
+    assert ours["about"]["published by"] == f"Detectron model zoo, 12_2017_baselines/{name}"
