@@ -146,7 +146,7 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
 
 
 def _draw_outline(pen: ImageDraw.ImageDraw, corners: np.ndarray, colour: tuple[int, int, int], line: int) -> None:
-    low, high = corners[0], corners[2]
+    low, high = corners.min(axis=0), corners.max(axis=0)
     if corners[0, 1] == corners[1, 1]:  # upright; coordinates are pixel edges, and the line lies inside the box
         first = np.floor(low)
         last = np.maximum(np.ceil(high) - 1, first)

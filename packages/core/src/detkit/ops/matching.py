@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from detkit.ops.boxes import box_iou
+from detkit.ops.rotated_iou import rotated_iou
 
 # Pairs of a ground-truth box and a candidate that are compared at a time: on a CPU so few that they stay in its cache,
 # which is 10 times as fast; elsewhere so many that the device is busy (256 MB).
@@ -36,7 +37,9 @@ def match_boxes(
     blocks = candidates.split(step, dim=1)  # a bound on memory, not a loop over images
 
     def overlaps(block: Tensor) -> Tensor:  # (B, G, n); -1 where there is no ground truth
-        return torch.where(valid[..., None], box_iou(boxes, block), -1.0)
+        rotated = boxes.shape[-1] == 5
+        iou = rotated_iou(boxes, block, detectron2_rounding=keep_best) if rotated else box_iou(boxes, block)
+        return torch.where(valid[..., None], iou, -1.0)
 
     # Written into place: small results between large intermediates would scatter the heap.
     value = boxes.new_empty(candidates.shape[:2])

@@ -16,33 +16,40 @@ _TINY = 1e-30
 _SLACK = 1e-5  # for the rounding of bounds
 
 
-def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+def rotated_iou(a: Tensor, b: Tensor, *, detectron2_rounding: bool = False) -> Tensor:
     """Intersection over union (..., N, M) of rotated boxes a (..., N, 5) and b (..., M, 5): centre x, y, width, height,
     degrees counter-clockwise. In float32, without gradients; 0 where a box is of no size.
 
     The area of two rectangles' intersection is a sum over the edges of one of them (Green's theorem): with the other
     one upright, each edge adds the integral of its x, clamped to that box, over the part of y that the box has. No
     corner needs to be found, so edges that touch, coincide or are parallel are like any others.
+
+    Args:
+        detectron2_rounding: whether the overlap with a `b` that lies inside of an `a` is the area of its corners in
+            float32, as Detectron2 computes it. All anchors of a size inside of an object overlap it equally; which of
+            them are its best, and so foreground, hangs on these last digits.
     """
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     first, second = (
         boxes.detach().expand(*lead, *boxes.shape[-2:]).reshape(math.prod(lead), *boxes.shape[-2:]) for boxes in (a, b)
     )
-    return _rotated_iou(first, second).view(*lead, a.shape[-2], b.shape[-2])
+    return _rotated_iou(first, second, detectron2_rounding).view(*lead, a.shape[-2], b.shape[-2])
 
 
 @torch.library.custom_op("detkit::rotated_iou", mutates_args=())
-def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+def _rotated_iou(a: Tensor, b: Tensor, detectron2_rounding: bool) -> Tensor:
     """(B, N, 5), (B, M, 5) -> (B, N, M)."""
     rows = [
         torch.where(iou >= _least_if_inside(first, second), _if_inside(first, second), iou)
+        if detectron2_rounding
+        else iou
         for first, second, iou in _grid(box_terms(a), box_terms(b), _MOST_PAIRS)
     ]
     return torch.cat(rows, dim=1) if rows else a.new_zeros(a.shape[0], a.shape[1], b.shape[1])
 
 
 @_rotated_iou.register_kernel("cpu")
-def _rotated_iou_cpu(a: Tensor, b: Tensor) -> Tensor:
+def _rotated_iou_cpu(a: Tensor, b: Tensor, detectron2_rounding: bool) -> Tensor:
     """Only of the pairs whose upright hulls meet."""
     iou = torch.zeros(a.shape[0], a.shape[1], b.shape[1])
     step = max(1, SHORT // max(1, b.shape[1]))
@@ -54,14 +61,15 @@ def _rotated_iou_cpu(a: Tensor, b: Tensor) -> Tensor:
                 rows.view(-1)[pairs] = listed_iou(part, second, pairs)
             else:
                 rows.copy_(torch.cat([found for _, _, found in _grid(part, second, _PAIRS)]))
-            inside = (rows >= _least_if_inside(part[..., None], second[:, None])).logical_and_(candidates)
-            row, column = inside.nonzero().unbind(1)
-            rows[row, column] = _if_inside(part[:, row], second[:, column])
+            if detectron2_rounding:
+                inside = (rows >= _least_if_inside(part[..., None], second[:, None])).logical_and_(candidates)
+                row, column = inside.nonzero().unbind(1)
+                rows[row, column] = _if_inside(part[:, row], second[:, column])
     return iou
 
 
 @_rotated_iou.register_fake
-def _rotated_iou_fake(a: Tensor, b: Tensor) -> Tensor:
+def _rotated_iou_fake(a: Tensor, b: Tensor, detectron2_rounding: bool) -> Tensor:
     return torch.empty(a.shape[0], a.shape[1], b.shape[1], device=a.device)
 
 
@@ -139,9 +147,8 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _if_inside(a: Tensor, b: Tensor) -> Tensor:
-    """The IoU (...) of pairs of boxes with terms (8, ...) where b lies inside of a, computed as Detectron2 does. All
-    anchors of a size inside of an object overlap it equally; which of them are its best, in training, is decided by
-    the rounding of the area of their corners, between the two centres, in float32."""
+    """The IoU (...) of pairs of boxes with terms (8, ...) where b lies inside of a, from the area of b's corners: two
+    triangles at the uppermost one, in coordinates from the middle between the centres."""
     (ax, ay, aw, ah, _, _), (bx, by, width, height, cos, sin) = a[:6], b[:6]
     area_a, area_b = 4 * aw * ah, 4 * width * height
     x, y = bx - (ax + bx) / 2, by - (ay + by) / 2
