@@ -25,6 +25,7 @@ class TestProposalGenerators(ProposalGeneratorContract):
             {"channels": [8], "aspect_ratios": [1.0], "pre_nms_test": 20, "smooth_l1_beta": 0.1, "boundary": 0},
             {"channels": [None, 8], "aspect_ratios": [[1.0, 2.0]] * 5, "box_loss": "giou"},
             {"in_features": ["p4"], "sizes": [[32, 64, 128]], "box_loss": "ciou"},
+            {"in_features": ["p4"], "anchor_boxes": [[[-16, -16, 16, 16], [-9, -20, 9, 20]]], "offset": 0.5},
         ],
         "rrpn": [{"pre_nms_test": 50}, {"angles": [0, 30], "aspect_ratios": [1.0], "sizes": [[32, 64]] * 5}],
     }
@@ -40,6 +41,7 @@ class TestRoiHeads(RoiHeadContract):
         "box": [
             {"channels": 32},
             {"channels": 32, "sampling_ratio": 2, "smooth_l1_beta": 1.0, "layers": 1},
+            {"channels": 32, "sampling_ratio": 2, "aligned": False, "inclusive": True},
             {"channels": 32, "convs": 1, "conv_channels": 8, "norm": "gn", "layers": 1, "class_agnostic": True},
             {"channels": 32, "class_loss": "sigmoid", "box_loss": "giou", "train_on_predicted": True},
             {"channels": 32, "class_loss": "sigmoid", "federated": FEDERATED, "box_loss": "ciou"},
@@ -62,10 +64,12 @@ class TestRoiHeads(RoiHeadContract):
         "keypoint": [
             {"channels": [8], "sampling_ratio": 2},
             {"channels": [8, 16], "pool_size": 7, "keypoints_per_image": 12.0, "weight": 0.25},
+            {"channels": [8], "aligned": False, "inclusive": True, "pixel_numbers": True},
         ],
         "mask": [
             {"channels": 16},
             {"channels": 32, "layers": 1, "norm": "gn", "sampling_ratio": 2, "class_agnostic": True},
+            {"channels": 16, "aligned": False, "inclusive": True},
         ],
         "rfcn": [{"in_feature": "p4", "channels": 8}, {"in_feature": "p5", "grid": 2, "class_agnostic": False}],
     }
@@ -92,10 +96,18 @@ class TestDetectors(DetectorContract):
             {"backbone": BACKBONE, "neck": PYRAMID, "channels": 32, "layers": 1},
             {"backbone": BACKBONE, "neck": PYRAMID, "channels": 32, "layers": 2, "norm": "bn", "box_loss": "giou"},
             {"backbone": {**BACKBONE, "out_features": ["res4"]}, "sizes": [[32, 64]], "layers": 0},
+            {
+                "backbone": {**BACKBONE, "out_features": ["res4"]},
+                "anchor_boxes": [[[-16, -16, 16, 16]]],
+                "offset": 0.5,
+                "clip_before_nms": True,
+                "layers": 0,
+            },
         ],
         "fcos": [
             {"backbone": BACKBONE, "neck": {**PYRAMID, "top": "p5"}, "channels": 32, "layers": 1},
             {"backbone": BACKBONE, "in_features": ["res5"], "layers": 0, "focal_alpha": -1, "focal_gamma": 1.5},
+            {"backbone": BACKBONE, "in_features": ["res5"], "offset": 0.0, "clip_before_nms": True, "layers": 0},
         ],
         "proposal-network": [
             {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "proposal_generator": RPN},

@@ -203,3 +203,21 @@ def test_fine_tuning_reuses_the_rows_of_every_anchor(tmp_path: Any) -> None:
     assert torch.equal(own[:, 0], rows[:, 2])
     assert torch.equal(own[:, 2], rows[:, 0])
     assert not torch.equal(own[:, 1], rows[:, 1])
+
+
+def test_boxes_may_be_clipped_before_they_are_compared() -> None:
+    """Two boxes that differ only outside of the image: one of them is left when that does not count."""
+    answers = {}
+    for clip in (False, True):
+        model = make("fcos", clip_before_nms=clip).eval()
+        boxes = torch.tensor([[[0.0, 0, 40, 40], [-120, -120, 40, 40]]])
+
+        def decode(anchors: Tensor, deltas: Tensor, boxes: Tensor = boxes) -> Tensor:
+            return boxes.repeat(1, -(-anchors.shape[1] // 2), 1)[:, : anchors.shape[1]]
+
+        model.decode = decode
+        torch.nn.init.zeros_(model.head.logits.weight)
+        torch.nn.init.constant_(model.head.logits.bias, 4.0)
+        found = model.detect(torch.zeros(1, 3, 256, 256, dtype=torch.uint8), torch.tensor([[256, 256]]))
+        answers[clip] = int(found["valid"].sum()) // len(CATEGORIES)
+    assert answers == {False: 2, True: 1}

@@ -67,6 +67,13 @@ def test_the_loss_may_be_divided_by_a_constant() -> None:
     torch.testing.assert_close(head.losses(FEATURES, samples, targets)["keypoint"], total / 200)
 
 
+def test_numbers_of_pixels_are_half_a_pixel_less_than_coordinates() -> None:
+    samples, targets = regions()
+    wanted = make().losses(FEATURES, samples, targets)["keypoint"]
+    targets.extra["keypoints"][..., :2] += 0.5
+    torch.testing.assert_close(make(pixel_numbers=True).losses(FEATURES, samples, targets)["keypoint"], wanted)
+
+
 def test_without_a_visible_keypoint_there_is_no_loss() -> None:
     for changes in ({}, {"keypoints_per_image": 3.0}):
         head, (samples, targets) = make(**changes), regions()

@@ -33,6 +33,13 @@ def test_levels_may_have_aspect_ratios_of_their_own() -> None:
     assert rpn.cell_anchors1.tolist() == [[-16, -64, 16, 64]]
 
 
+def test_anchors_may_be_given_one_by_one() -> None:
+    boxes = [[[-8.0, -8, 8, 8], [-3, -5, 3, 6]], [[-16, -16, 16, 16], [0, 0, 9, 9]]]
+    rpn = make(anchor_boxes=boxes)
+    assert [rpn.cell_anchors0.tolist(), rpn.cell_anchors1.tolist()] == boxes
+    assert rpn.objectness.out_channels == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -40,6 +47,9 @@ def test_levels_may_have_aspect_ratios_of_their_own() -> None:
         ({"aspect_ratios": [[1.0]]}, "aspect_ratios has 1 levels but there are 2"),
         ({"aspect_ratios": [[1.0], 2.0]}, "mixes numbers and lists"),
         ({"aspect_ratios": [[1.0], [1.0, 2.0]]}, "every level needs as many anchors"),
+        ({"anchor_boxes": [[[-8, -8, 8, 8]]]}, "anchor_boxes has 1 lists of .* one list for each map .p3, p4"),
+        ({"anchor_boxes": [[[-8, -8, 8, 8]], [[-8, -8, 8]]]}, "all with as many boxes"),
+        ({"anchor_boxes": [[[-8, -8, 8, 8]], [[8, -8, -8, 8]]]}, r"has \[8, -8, -8, 8\], which has no area"),
     ],
 )
 def test_anchors_that_do_not_fit_are_explained(options: dict[str, Any], message: str) -> None:

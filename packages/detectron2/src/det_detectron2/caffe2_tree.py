@@ -39,16 +39,19 @@ def model_tree(config: DetectronConfig) -> dict[str, Any]:
     has_pyramid = _body(config)[0]
     if not has_pyramid:
         config.unused("FPN")
-    common: dict[str, Any] = {"backbone": _backbone(config), "neck": _neck(config) if has_pyramid else None}
-    common["input"] = _input(config, has_pyramid)
+    common: dict[str, Any] = {
+        "backbone": _backbone(config),
+        "neck": _neck(config) if has_pyramid else None,
+        "input": _input(config, has_pyramid),
+    }
     if kind == "retinanet":
         return {**_retinanet(config), **common}
     config.expect("RETINANET.RETINANET_ON", False)
     config.unused("RETINANET")
     if kind == "rpn" or config.take("MODEL.RPN_ONLY"):
         config.unused("FAST_RCNN", "KRCNN", "MRCNN", "RFCN", "MODEL", "TEST", "TRAIN")
-        generator = _rpn(config, has_pyramid)
-        return {"name": "proposal-network", **common, "proposal_generator": generator, **_classes(config)}
+        rpn = _rpn(config, has_pyramid)
+        return {"name": "proposal-network", **common, "proposal_generator": rpn, **_classes(config)}
     generator = _rpn(config, has_pyramid) if config.take("MODEL.FASTER_RCNN") else None
     if generator is None:
         config.unused("RPN", "FPN", *_RPN_KEYS)
