@@ -133,6 +133,9 @@ class RCNN(Detector):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.targets is not None
+        if (batch.targets.boxes.shape[2] == 5) != self.rotated:
+            wanted = "rotated boxes (N, 5)" if self.rotated else "upright boxes (N, 4)"
+            raise ValueError(f"targets have boxes of {batch.targets.boxes.shape[2]} numbers; this model wants {wanted}")
         features = self.features(batch.images, batch.sizes)
         proposals, losses = self.propose(features, batch.sizes, batch.targets, batch.proposals)
         samples = replace(self.sample(proposals, batch.targets), image_sizes=batch.sizes)

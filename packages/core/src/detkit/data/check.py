@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from detkit.interfaces import Dataset
+from detkit.ops.boxes import box_sides
 
 _THREADS = 8  # decoding releases Python's lock
 _TINY = 2.0  # pixels
@@ -69,9 +70,9 @@ def _count(target: dict[str, Any], report: Report, counts: Tensor) -> None:
     boxes, crowd = target["boxes"].as_subclass(Tensor), target["crowd"]
     report.negatives += len(boxes) == 0
     report.crowds += int(crowd.sum())
-    report.tiny += int(((boxes[:, 2:] - boxes[:, :2]) < _TINY).any(dim=1).sum())
+    report.tiny += int((torch.stack(box_sides(boxes)).amin(dim=0) < _TINY).sum())
     report.without_mask += int((~target["has_mask"]).sum()) if "has_mask" in target else 0
-    if "polygons" in target:
+    if "polygons" in target and boxes.shape[1] == 4:
         outlined = target["polygons"].present
         away = (boxes - target["polygons"].clipped().boxes()).abs().amax(dim=1)
         report.aside += int((outlined & (away > _ASIDE)).sum())

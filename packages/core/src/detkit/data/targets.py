@@ -10,6 +10,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 
+from detkit.ops.boxes import box_sides, clip_boxes
+from detkit.ops.rotated_iou import rotated_iou
 from detkit.structures.batch import Batch
 from detkit.structures.instance_keypoints import InstanceKeypoints
 from detkit.structures.polygons import Polygons
@@ -49,15 +51,17 @@ def cut_to_canvas(sample: Sample) -> Sample:
     """Cut boxes and outlines at the image's border and leave out instances with nothing inside.
 
     The box of an instance whose outline or mask is cut becomes the tight box of what is left of it. Keypoints outside
-    are no longer labelled. Proposals are cut too, and left out where they are empty.
+    are no longer labelled. Proposals are cut too, and left out where they are empty. Rotated boxes are cut if they are
+    upright, see `clip_rotated_boxes`, and left out if nothing of them is inside.
     """
     target = dict(sample.target)
     height, width = sample.image.shape[-2:]
     boxes = target["boxes"].as_subclass(Tensor)
-    limit = boxes.new_tensor((width, height, width, height))
-    inside = boxes.clamp(min=0).minimum(limit)
+    rotated = boxes.shape[1] == 5
+    inside = clip_boxes(boxes[None], torch.tensor([[height, width]]))[0]
     # Transforms of torchvision clamp boxes by themselves: a box at the border may have been cut.
-    at_border = ((inside <= 0) | (inside >= limit)).any(dim=1)
+    limit = boxes.new_tensor((width, height, width, height))
+    at_border = ((inside[:, :4] <= 0) | (inside[:, :4] >= limit)).any(dim=1) & (not rotated)
     if "polygons" in target:
         # With the image's size: torchvision rounds that of turned points otherwise than that of turned images.
         outlines = Polygons.wrap(
@@ -65,7 +69,7 @@ def cut_to_canvas(sample: Sample) -> Sample:
         )
         target["polygons"] = clipped = outlines.clipped()
         cut = outlines.present & ~_equal(outlines.boxes(), clipped.boxes())
-        inside = torch.where(cut[:, None], clipped.boxes(), inside)
+        inside = inside if rotated else torch.where(cut[:, None], clipped.boxes(), inside)
         at_border &= ~outlines.present
     if "masks" in target and "has_mask" in target:
         rows = (at_border & target["has_mask"]).nonzero()[:, 0]
@@ -76,8 +80,10 @@ def cut_to_canvas(sample: Sample) -> Sample:
         proposals = target["proposals"].cut((height, width))
         left = (proposals[:, 2:] > proposals[:, :2]).all(dim=1).as_subclass(Tensor)
         target["proposals"], target["proposal_scores"] = proposals[left], target["proposal_scores"][left]
-    target["boxes"] = tv_tensors.BoundingBoxes(inside, format="XYXY", canvas_size=(height, width))
-    keep = ((inside[:, 2:] - inside[:, :2]) > SMALLEST_SIDE).all(dim=1)
+    target["boxes"] = tv_tensors.wrap(inside, like=target["boxes"], canvas_size=(height, width))
+    keep = torch.stack(box_sides(inside)).amin(dim=0) > SMALLEST_SIDE
+    if rotated:
+        keep &= rotated_iou(inside, inside.new_tensor([[width / 2, height / 2, width, height, 0]]))[:, 0] > 0
     return select(replace(sample, target=target), keep)
 
 

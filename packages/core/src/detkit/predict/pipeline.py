@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detkit.detector import Detector, evaluating
+from detkit.ops.boxes import scale_boxes
 from detkit.predict.sources import Source, find_sources, is_single
 from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
@@ -195,7 +196,7 @@ def _read_ahead(
 def _scaled(given: tuple[Any, Any], scale: tuple[float, float]) -> dict[str, Tensor]:
     """Proposals in pixels of the resized image."""
     boxes, scores = (torch.as_tensor(value, dtype=torch.float32) for value in given)
-    return {"proposals": boxes * boxes.new_tensor([scale[1], scale[0]] * 2), "proposal_scores": scores}
+    return {"proposals": scale_boxes(boxes, scale[1], scale[0]), "proposal_scores": scores}
 
 
 def _labels(wanted: Sequence[str | int], categories: Categories) -> list[int]:

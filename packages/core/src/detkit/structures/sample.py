@@ -15,7 +15,8 @@ class Sample:
     image: tv_tensors.Image (3, H, W) uint8 RGB.
     target: a dict that torchvision.transforms.v2 understands, the first entries with one row for each of N
     instances:
-        boxes     tv_tensors.BoundingBoxes (N, 4) XYXY, canvas size that of the image
+        boxes     tv_tensors.BoundingBoxes (N, 4) XYXY, canvas size that of the image; or rotated (N, 5) CXCYWHR,
+                  degrees counter-clockwise, with clamping_mode None, since torchvision would shrink them at the border
         labels    (N,) int64 contiguous labels
         crowd     (N,) bool; crowds are left out of training and ignored in evaluation
         polygons  detkit.structures.polygons.Polygons, where instances have outlines; rasterised as late as possible

@@ -44,7 +44,7 @@ class Columns:
     name_ends: Tensor  # (I,) int64
     annotation_ends: Tensor  # (I,) int64: the annotations of an image are those up to here
     annotation_ids: Tensor  # (A,) int64
-    boxes: Tensor  # (A, 4) float32 xyxy, inside the image
+    boxes: Tensor  # (A, 4) float32 xyxy, inside the image; or rotated (A, 5), see `Sample`
     labels: Tensor  # (A,) int64
     crowd: Tensor  # (A,) bool
     keypoints: Tensor  # (A, K, 3) float32 x, y, visibility; K is 0 where there are none
@@ -80,7 +80,8 @@ def build_columns(file: CocoFile, categories: Categories, problems: Counter[str]
             problems["belong to images that the file does not list: left out"] += 1
         else:
             of_image[position].append(annotation)
-    rows = _Rows(categories, problems)
+    rotated = any(annotation.bbox is not None and len(annotation.bbox) == 5 for annotation in file.annotations)
+    rows = _Rows(categories, problems, rotated)
     annotation_ends = array("q")
     for image, entries in zip(images, of_image, strict=True):
         for annotation in entries:
@@ -94,7 +95,7 @@ def build_columns(file: CocoFile, categories: Categories, problems: Counter[str]
         name_ends=torch.tensor([len(name) for name in names], dtype=torch.int64).cumsum(0),
         annotation_ends=_tensor(annotation_ends, np.int64),
         annotation_ids=_tensor(rows.ids, np.int64),
-        boxes=_tensor(rows.boxes, np.float32).reshape(-1, 4),
+        boxes=_tensor(rows.boxes, np.float32).reshape(-1, 5 if rotated else 4),
         labels=_tensor(rows.labels, np.int64),
         crowd=_tensor(rows.crowd, np.uint8).bool(),
         keypoints=_tensor(rows.keypoints, np.float32).reshape(len(rows.ids), rows.keypoint_count, 3),
@@ -113,9 +114,10 @@ def _tensor(values: array[float] | array[int] | bytes, dtype: type[np.generic]) 
 class _Rows:
     """Columns of annotations while they grow."""
 
-    def __init__(self, categories: Categories, problems: Counter[str]) -> None:
+    def __init__(self, categories: Categories, problems: Counter[str], rotated: bool) -> None:
         self.categories = categories
         self.problems = problems
+        self.rotated = rotated
         self.ids, self.labels, self.crowd, self.boxes = array("q"), array("q"), array("B"), array("f")
         self.keypoint_count, self.keypoints = len(categories.keypoints or ()), array("f")
         self.points, self.ring_ends, self.rings_of = array("f"), array("q"), array("q")
@@ -130,7 +132,7 @@ class _Rows:
                 f"which 'categories' does not define"
             ) from None
         rings, code = self._segmentation(annotation, height, width)
-        box = _box(annotation, rings, code, height, width)
+        box = (_rotated_box if self.rotated else _box)(annotation, rings, code, height, width)
         if box is None:
             what = "have neither a usable box nor a usable mask" if annotation.bbox is None else "have an empty box"
             self.problems[f"{what}: left out"] += 1
@@ -187,6 +189,24 @@ def _compress(found: Rle, height: int, width: int) -> bytes:
         raise ValueError("an empty mask")
     counts = code["counts"]
     return counts.encode() if isinstance(counts, str) else bytes(counts)
+
+
+def _rotated_box(
+    annotation: AnnotationEntry, rings: Sequence[Sequence[float]], code: bytes, height: int, width: int
+) -> tuple[float, ...] | None:
+    """The box in a file of rotated ones: five numbers as they are, or what others have, not turned; None if empty."""
+    if annotation.bbox is None or len(annotation.bbox) != 5:
+        upright = _box(annotation, rings, code, height, width)
+        if upright is None:
+            return None
+        left, top, right, bottom = upright
+        return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0
+    if not np.isfinite(annotation.bbox).all():
+        raise ValueError(
+            f"annotation {annotation.id} of image {annotation.image_id} has bbox {annotation.bbox}; five finite "
+            "numbers are needed: centre x, y, width, height, degrees counter-clockwise"
+        )
+    return tuple(annotation.bbox) if min(annotation.bbox[2:4]) > 0 else None
 
 
 def _box(

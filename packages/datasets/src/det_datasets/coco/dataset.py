@@ -38,7 +38,8 @@ class CocoDataset(Dataset):
 
     Boxes are cut at the image's border. A missing box is taken from the mask. An annotation whose box is empty is
     left out; one whose mask is unusable keeps its box. What was left out or repaired is counted in `problems` and
-    logged.
+    logged. A file in which a `bbox` has five numbers (centre x, y, width, height, degrees counter-clockwise, as in
+    Detectron2) is one of rotated boxes, which are not cut.
 
     Args:
         images: folder that the file names are relative to.
@@ -150,7 +151,7 @@ class CocoDataset(Dataset):
         size = self.size(index)
         start, end = _span(self._columns.annotation_ends, index)
         target: dict[str, Any] = {
-            "boxes": tv_tensors.BoundingBoxes(self._columns.boxes[start:end].clone(), format="XYXY", canvas_size=size),
+            "boxes": self._boxes(start, end, size),
             "labels": self._columns.labels[start:end].clone(),
             "crowd": self._columns.crowd[start:end].clone(),
         }
@@ -164,6 +165,12 @@ class CocoDataset(Dataset):
                 target["masks"] = masks
             target["has_mask"] = polygons.present | coded
         return target
+
+    def _boxes(self, start: int, end: int, size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
+        boxes = self._columns.boxes[start:end].clone()
+        if boxes.shape[1] == 5:
+            return tv_tensors.BoundingBoxes(boxes, format="CXCYWHR", canvas_size=size, clamping_mode=None)
+        return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
 
     def _polygons(self, start: int, end: int, size: tuple[int, int]) -> Polygons:
         columns = self._columns

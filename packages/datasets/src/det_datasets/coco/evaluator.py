@@ -59,6 +59,8 @@ class CocoEvaluator(Evaluator):
                 f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'coco' compares with; "
                 "use the evaluator of its format"
             )
+        if any(len(entry["bbox"]) == 5 for entry in truth["annotations"]):
+            raise ValueError("COCO's metrics are of upright boxes, and this dataset has rotated ones")
         self._results = {}
         self._ids = np.asarray(dataset.categories.ids, np.int64)
         self._names = dataset.categories.names

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from detkit.data.transforms.moving import moved
@@ -29,5 +32,15 @@ class Flip(Transform):
         if across < self.horizontal:
             sample = moved(sample, F.horizontal_flip)
         if down < self.vertical:
-            sample = moved(sample, F.vertical_flip)
+            sample = _as_mirrored(moved(sample, F.vertical_flip))
         return sample
+
+
+def _as_mirrored(sample: Sample) -> Sample:
+    """Rotated boxes after torchvision has turned them upside down: it mirrors angles and adds half a turn, after which
+    a box is the same but not the same target."""
+    boxes = sample.target.get("boxes")
+    if boxes is None or boxes.shape[-1] != 5:
+        return sample
+    half_turn = boxes.new_tensor([0.0, 0.0, 0.0, 0.0, 180.0])
+    return replace(sample, target={**sample.target, "boxes": tv_tensors.wrap(boxes - half_turn, like=boxes)})
