@@ -89,6 +89,11 @@ def test_rotated_boxes_are_drawn_as_polygons() -> None:
     assert (drawn[55, 130] == 100).all()
 
 
+def test_a_box_after_half_a_turn_is_drawn_as_before() -> None:
+    upright, turned = (pixels(prediction([[100.0, 50, 60, 20, angle]], [0])) for angle in (0, 180))
+    assert np.array_equal(upright, turned)
+
+
 def test_boxes_turn_counter_clockwise() -> None:
     drawn = pixels(prediction([[100.0, 50, 80, 4, 45]], [0]))
     assert (drawn[20:30, 120:130] == colour(0)).all(axis=2).any()  # upper right
