@@ -1,4 +1,4 @@
-"""Detectron's formulae, written down anew for boxes from the first to the last pixel, against detkit's from edge to edge."""
+"""Detectron's formulae, written down anew for boxes from the first to the last pixel, against detkit's."""
 
 from typing import Any
 
