@@ -137,10 +137,12 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     crossing_high = ((start - high).mul_(end - high)).clamp_(max=0)
     mean = crossing_low.sub_(crossing_high).div_((end - start).abs_().clamp_(min=_TINY))
     mean.add_(torch.minimum(torch.maximum(start, low), high)).add_(torch.minimum(torch.maximum(end, low), high))
-    overlap = mean.mul_(inside[1:] - inside[:-1]).sum(dim=0, dtype=torch.float64).float().mul_(0.5).clamp_(min=0)
+    shares = mean.mul_(inside[1:] - inside[:-1])
 
-    # Equal overlaps shall be equal numbers, so that an object's best anchors tie: the sum does not depend on the order
-    # of the edges, and 20 bits are kept (by Veltkamp's splitting), which do not depend on where the boxes are.
+    # Equal overlaps shall be equal numbers, so that an object's best anchors tie: the sum does not depend on where the
+    # edges begin, and 20 bits are kept (by Veltkamp's splitting), which do not depend on where the boxes are.
+    opposite = shares[:2] + shares[2:]
+    overlap = (opposite[0] + opposite[1]).mul_(0.5).clamp_(min=0)
     scaled = overlap * (2**4 + 1)
     overlap = scaled.sub_(scaled - overlap)
     return overlap.div_((4 * aw * ah + 4 * bw * bh - overlap).clamp_(min=_TINY)).clamp_(max=1)
