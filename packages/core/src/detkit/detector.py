@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from detkit.layers import memory_format
 from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
@@ -137,7 +138,8 @@ class Detector(nn.Module, ABC):
         rows = torch.arange(x.shape[2], device=x.device) < sizes[:, :1]
         columns = torch.arange(x.shape[3], device=x.device) < sizes[:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return torch.where(inside, x, 0.0).contiguous(memory_format=torch.channels_last)
+        order = memory_format(x.device, gradients=self.training and torch.is_grad_enabled())
+        return torch.where(inside, x, 0.0).contiguous(memory_format=order)
 
     def predict_views(
         self, image: Tensor, augmentation: Augmentation, *, score_threshold: float = -math.inf

@@ -57,6 +57,13 @@ def make_norm(norm: Norm, channels: int) -> nn.Module | None:
     raise ValueError(f"norm {norm!r} is not known; choose one of '', frozen_bn, bn, sync_bn, gn")
 
 
+def memory_format(device: torch.device, *, gradients: bool) -> torch.memory_format:
+    """In which order of memory convolutions are fastest: pixel by pixel (channels last), but for gradients on CPUs
+    without AVX-512, where those of a 3x3 convolution take 2.5 times as long in it."""
+    old_cpu = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT", "NO AVX")
+    return torch.contiguous_format if gradients and old_cpu else torch.channels_last
+
+
 class Conv(nn.Conv2d):
     """A 2-D convolution (padding keeps the size), then an optional norm, then an optional ReLU.
 

@@ -33,6 +33,7 @@ from detkit.engine.run import Run
 from detkit.engine.stop import StopRequest
 from detkit.evaluation import evaluate
 from detkit.interfaces import Dataset
+from detkit.layers import memory_format
 from detkit.model_directory import save_model
 from detkit.transfer import initialise
 
@@ -75,7 +76,7 @@ def train(
         model = config.build(
             "model", categories=training.categories, semantic_categories=training.semantic_categories
         ).train()
-        model.to(processes.device, memory_format=torch.channels_last)  # as the images are
+        model.to(processes.device, memory_format=memory_format(processes.device, gradients=True))  # as the images are
         progress = Progress(length.steps, length.steps_per_epoch, quiet=not processes.first)
         source = config.tree["init"]
         if source is not None and checkpoint is None:
