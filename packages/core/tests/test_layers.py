@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.layers import Conv, FrozenBatchNorm, freeze, make_norm
+from detkit.layers import Conv, FrozenBatchNorm, freeze, make_norm, memory_format
 
 
 def randomise(norm: FrozenBatchNorm) -> None:
@@ -56,3 +56,19 @@ def test_group_norm_divides_any_number_of_channels() -> None:
     norm = make_norm("gn", 48)
     assert isinstance(norm, nn.GroupNorm)
     assert norm.num_groups == 16
+
+
+@pytest.mark.parametrize(
+    ("capability", "gradients", "order"),
+    [
+        ("AVX2", True, torch.contiguous_format),
+        ("AVX2", False, torch.channels_last),
+        ("AVX512", True, torch.channels_last),
+    ],
+)
+def test_only_gradients_on_old_cpus_are_computed_channel_by_channel(
+    monkeypatch: pytest.MonkeyPatch, capability: str, gradients: bool, order: torch.memory_format
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert memory_format(torch.device("cpu"), gradients=gradients) == order
+    assert memory_format(torch.device("cuda"), gradients=gradients) == torch.channels_last
