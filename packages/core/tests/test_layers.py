@@ -36,6 +36,14 @@ def test_frozen_batch_norm_equals_batch_norm_in_evaluation_mode() -> None:
     torch.testing.assert_close(holder[0](x), wanted)
 
 
+def test_layer_norm_of_a_map_is_over_the_channels_of_each_position() -> None:
+    norm = make_norm("ln", 6)
+    assert norm is not None
+    x = torch.randn(2, 6, 4, 5)
+    normed = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(norm(x), normed)
+
+
 def test_freezing_leaves_nothing_to_train() -> None:
     module = nn.Sequential(Conv(3, 8, 3, norm="bn"), Conv(8, 8, 1, norm="gn"))
     freeze(module)

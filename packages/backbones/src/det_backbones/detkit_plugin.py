@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from detkit.plugins import Component, hookimpl
 
+# Module of `det_backbones.weights` -> its weights and what they are
 WEIGHTS = {
-    **{
-        f"resnet{depth}-torchvision": f"ResNet-{depth} trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)"
-        for depth in (18, 34, 50, 101, 152)
+    "resnet": {
+        **{
+            f"resnet{depth}-torchvision": f"ResNet-{depth} trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)"
+            for depth in (18, 34, 50, 101, 152)
+        },
+        "resnet50-msra": "ResNet-50 trained on ImageNet, the original weights (BGR, stride in 1x1)",
+        "resnet101-msra": "ResNet-101 trained on ImageNet, the original weights (BGR, stride in 1x1)",
+        "resnet50-gn-fair": "ResNet-50 with group norm trained on ImageNet, Detectron's (BGR)",
+        "resnet101-gn-fair": "ResNet-101 with group norm trained on ImageNet, Detectron's (BGR)",
+        "resnext101-32x8d-fair": "ResNeXt-101 32x8d trained on ImageNet, Detectron2's (BGR)",
+        "resnext152-32x8d-fair": "ResNeXt-152 32x8d trained on ImageNet-5k, Detectron's (BGR)",
     },
-    "resnet50-msra": "ResNet-50 trained on ImageNet, the original weights (BGR, stride in 1x1)",
-    "resnet101-msra": "ResNet-101 trained on ImageNet, the original weights (BGR, stride in 1x1)",
-    "resnet50-gn-fair": "ResNet-50 with group norm trained on ImageNet, Detectron's (BGR)",
-    "resnet101-gn-fair": "ResNet-101 with group norm trained on ImageNet, Detectron's (BGR)",
-    "resnext101-32x8d-fair": "ResNeXt-101 32x8d trained on ImageNet, Detectron2's (BGR)",
-    "resnext152-32x8d-fair": "ResNeXt-152 32x8d trained on ImageNet-5k, Detectron's (BGR)",
 }
 
 
@@ -37,10 +40,11 @@ def detkit_components() -> list[Component]:
             Component(
                 kind="weights",
                 name=name,
-                target=f"det_backbones.pretrained:{name.replace('-', '_')}",
+                target=f"det_backbones.weights.{module}:{name.replace('-', '_')}",
                 summary=summary,
             )
-            for name, summary in WEIGHTS.items()
+            for module, weights in WEIGHTS.items()
+            for name, summary in weights.items()
         ),
         Component(kind="neck", name="fpn", target="det_backbones.fpn:FPN", summary="Feature pyramid network"),
     ]

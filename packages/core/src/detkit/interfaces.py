@@ -51,6 +51,15 @@ class Backbone(nn.Module, ABC):
         one that builds fewer stages, or has arrays that begin from values of their own."""
         return dict(weights)
 
+    def layer_prefixes(self) -> Sequence[Sequence[str]]:
+        """The prefixes of the names of the parameters of each layer, from the images on, for learning rates that fall
+        towards the images. What is in no layer comes after the last. By default there is none."""
+        return ()
+
+    def positions(self) -> Sequence[str]:
+        """The names of parameters that tell positions, such as embeddings, which optimizers do not decay."""
+        return ()
+
 
 class Neck(nn.Module, ABC):
     """Turns the backbone's feature maps into those that the heads use. Its constructor takes `input_shapes`."""

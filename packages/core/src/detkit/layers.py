@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["", "frozen_bn", "bn", "sync_bn", "gn"]
+Norm = Literal["", "frozen_bn", "bn", "sync_bn", "gn", "ln"]
 
 
 class FrozenBatchNorm(nn.Module):
@@ -37,6 +37,16 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of maps (B, C, H, W), of each position by itself (as in ConvNeXt and ViTDet)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def make_norm(norm: Norm, channels: int) -> nn.Module | None:
     """The norm layer of this name for maps (B, channels, H, W), None for ""; group norm has 32 groups (Wu and He,
     2018), fewer where 32 do not divide the channels."""
@@ -54,7 +64,9 @@ def make_norm(norm: Norm, channels: int) -> nn.Module | None:
             while channels % groups:
                 groups //= 2
             return nn.GroupNorm(groups, channels)
-    raise ValueError(f"norm {norm!r} is not known; choose one of '', frozen_bn, bn, sync_bn, gn")
+        case "ln":
+            return LayerNorm2d(channels)
+    raise ValueError(f"norm {norm!r} is not known; choose one of '', frozen_bn, bn, sync_bn, gn, ln")
 
 
 def memory_format(device: torch.device, *, gradients: bool) -> torch.memory_format:

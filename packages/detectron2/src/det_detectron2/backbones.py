@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from det_detectron2.config import Detectron2Config
 
-NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn"}
+NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn", "LN": "ln"}
 
-# How the levels above the pyramid are made, for each of Detectron2's builders of a ResNet with FPN
-TOP_LEVELS = {
-    "build_resnet_fpn_backbone": "pool",
-    "build_retinanet_resnet_fpn_backbone": "res5",
-    "build_p67_resnet_fpn_backbone": "p5",  # CenterNet2's name for what Detectron2 has in python configs alone
-}
+# How the levels above the pyramid are made, by what is before the backbone's name in that of Detectron2's builder;
+# "p67" is CenterNet2's word for what Detectron2 has in python configs alone
+TOP_LEVELS = {"": "pool", "retinanet_": "res5", "p67_": "p5"}
 
 NAMES = (
     (r"backbone\.(?:bottom_up\.)?(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),
@@ -27,11 +26,18 @@ NAMES = (
 
 def backbone_and_neck(config: Detectron2Config) -> dict[str, Any]:
     """`backbone`, and `neck` where there is one."""
-    name = config.expect("MODEL.BACKBONE.NAME", "build_resnet_backbone", *TOP_LEVELS)
-    if name not in TOP_LEVELS:
+    builders = [f"build_{body}_backbone" for body in BODIES]
+    pyramids = {f"build_{top}{body}_fpn_backbone": TOP_LEVELS[top] for body in BODIES for top in TOP_LEVELS}
+    name = config.expect("MODEL.BACKBONE.NAME", *builders, *pyramids)
+    found = re.fullmatch(rf"build_(?:{'|'.join(TOP_LEVELS)})({'|'.join(BODIES)})_(?:fpn_)?backbone", name)
+    if found is None:
+        config.unused("MODEL.BACKBONE", "MODEL.RESNETS", "MODEL.FPN")
+        return {"backbone": None, "neck": None}  # a problem, which is noted
+    body = BODIES[found[1]](config)
+    if name not in pyramids:
         config.unused("MODEL.FPN")
-        return {"backbone": _resnet(config), "neck": None}
-    return {"backbone": _resnet(config), "neck": _fpn(config, TOP_LEVELS[name])}
+        return {"backbone": body, "neck": None}
+    return {"backbone": body, "neck": _fpn(config, pyramids[name])}
 
 
 def _resnet(config: Detectron2Config) -> dict[str, Any]:
@@ -101,3 +107,8 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
         "max_size": config.take("INPUT.MAX_SIZE_TEST"),
         "divisor": 1,
     }
+
+
+BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {"resnet": _resnet}
+"""Detectron2's name of a backbone -> its mapping. Detectron2 has keys for ResNet alone; those of the others are this
+package's, and come from python configs."""

@@ -1,4 +1,4 @@
-"""Published ImageNet weights of backbones, under this package's names."""
+"""Published ImageNet weights of ResNet and ResNeXt, under this package's names."""
 
 from __future__ import annotations
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 import torchvision
 
-from det_backbones import pretrained
-from det_backbones.detkit_plugin import WEIGHTS
 from det_backbones.resnet import ResNet, ResNetRes5
+from det_backbones.weights import resnet as pretrained
 from detkit.structures.shape import Shape
 
 
@@ -56,11 +55,6 @@ def test_published_weights_begin_models_that_have_fewer_stages_or_arrays_of_thei
 def test_what_no_stage_can_use_stays_for_the_error_message() -> None:
     model = ResNet(depth=18, width=8, out_features=["res3"])
     assert "res6.0.conv1.weight" in model.fit_weights({"res6.0.conv1.weight": torch.zeros(1)})
-
-
-def test_every_component_of_kind_weights_has_its_loader() -> None:
-    for name in WEIGHTS:
-        assert callable(getattr(pretrained, name.replace("-", "_")))
 
 
 def blobs(depth_state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
