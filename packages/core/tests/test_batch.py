@@ -26,6 +26,15 @@ def test_images_are_padded_at_the_right_and_the_bottom_to_the_divisor() -> None:
     assert batch.images[0].sum() == 9 * 3 * 20 * 50
 
 
+@pytest.mark.parametrize(("square", "side"), [(0, None), (60, 64), (1, 64), (100, 128)])
+def test_a_square_is_as_large_as_the_largest_image_at_least(square: int, side: int | None) -> None:
+    batch = Batch.collate([image(20, 50), image(30, 30)], [target(1, 20, 50), target(1, 30, 30)], 32, square=square)
+    assert batch.targets is not None
+    assert batch.targets.masks is not None
+    assert batch.images.shape[2:] == batch.targets.masks.shape[2:] == ((side, side) if side else (32, 64))
+    assert batch.sizes.tolist() == [[20, 50], [30, 30]]
+
+
 def test_targets_are_padded_to_one_capacity() -> None:
     targets = Batch.collate([image(20, 50), image(40, 30)], [target(1, 20, 50), target(3, 40, 30)], 32).targets
     assert targets is not None

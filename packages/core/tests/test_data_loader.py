@@ -155,6 +155,13 @@ def test_evaluation_resizes_as_the_model_says(files: Files) -> None:
         )
 
 
+def test_training_and_evaluation_pad_to_squares(files: Files) -> None:
+    training = train_loader(files, [], batch_size=2, divisor=16, seed=0, workers=0, square=200)
+    evaluation = eval_loader(files, InputSpec(min_size=40, divisor=16, square=200), batch_size=2, workers=0)
+    for batch in (next(training), next(iter(evaluation))):
+        assert batch.images.shape == (2, 3, 208, 208)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_is_named_in_one_line(tmp_path: Path, files: Files, workers: int) -> None:
     path = tmp_path / "0.jpg"

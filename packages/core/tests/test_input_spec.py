@@ -35,6 +35,7 @@ def test_it_reads_back_equal() -> None:
         ({"std": (1, 0, 1)}, "std above 0"),
         ({"min_size": 900, "max_size": 800}, "0 <= min_size <= max_size"),
         ({"divisor": 0}, "divisor >= 1"),
+        ({"square": -1}, "or 0 for rectangles"),
     ],
 )
 def test_what_cannot_be_is_explained(arguments: dict, message: str) -> None:

@@ -66,6 +66,17 @@ def test_answers_are_in_the_original_pixels(use_toy: Path) -> None:
     torch.testing.assert_close(red, torch.tensor([80.0, 40, 240, 120]), rtol=0, atol=480 / 96)
 
 
+def test_images_are_padded_to_the_square_of_the_model(use_toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from use_toy.colours import ColourDetector
+
+    model = ColourDetector(categories=Categories(("red", "green")), input=InputSpec(min_size=0, square=100))
+    seen, detect = [], model.detect
+    monkeypatch.setattr(model, "detect", lambda images, sizes: seen.append(images.shape) or detect(images, sizes))
+    model.predict(picture())
+    model.eval()([torch.zeros(3, 20, 30, dtype=torch.uint8)])
+    assert seen == [(1, 3, 104, 104)] * 2
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batches_change_nothing(colours: Detector, batch_size: int) -> None:
     images = [picture((8, 4, 24, 12 + 2 * extra), (32 + 8 * extra, 48)) for extra in range(5)]

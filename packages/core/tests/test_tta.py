@@ -38,6 +38,12 @@ def test_boxes_go_to_a_view_and_back(height: int, width: int, scale: float, flip
     torch.testing.assert_close(view.to_original(moved), boxes, rtol=1e-4, atol=1e-3)
 
 
+def test_views_are_squares_where_images_are() -> None:
+    spec = InputSpec(min_size=64, max_size=200, square=80)
+    views = Augmentation(scales=(0.5, 1.0), flip=False).views(image(100, 150), spec, 32)
+    assert [tuple(view.images.shape[2:]) for view in views] == [(96, 96), (96, 96)]
+
+
 def test_detections_of_all_views_suppress_each_other_within_a_class() -> None:
     views = Augmentation(scales=(1.0,)).views(image(64, 64), InputSpec(min_size=64, max_size=64), 1)
     box, mirrored = [10.0, 20.0, 30.0, 40.0], [34.0, 20.0, 54.0, 40.0]

@@ -66,3 +66,6 @@ def test_exporting_leaves_the_model_in_its_mode(model: Detector) -> None:
 def test_a_size_that_does_not_suit_names_the_next_one(model: Detector) -> None:
     with pytest.raises(ValueError, match="needs multiples of 32; the next size is 128 x 192"):
         export_program(model, 100, 190)
+    square = build({**SPEC, "input": {"square": 160}}, Detector, categories=CATEGORIES)
+    with pytest.raises(ValueError, match="in squares of at least 160; the next size is 192 x 192"):
+        export_program(square, 128, 192)

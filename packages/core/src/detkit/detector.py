@@ -100,7 +100,9 @@ class Detector(nn.Module, ABC):
             ValueError: training without targets, or malformed images or targets.
         """
         batch = (
-            images if isinstance(images, Batch) else Batch.collate(images, targets, self.divisor, proposals=proposals)
+            images
+            if isinstance(images, Batch)
+            else Batch.collate(images, targets, self.divisor, proposals=proposals, square=self.input.square)
         )
         batch = batch.to(self.device, non_blocking=True)
         if self.training:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.detector import Detector, evaluating
+from detkit.structures.input_spec import padded_size
 from detkit.structures.proposals import Proposals
 
 
@@ -38,19 +39,22 @@ def export_program(
 
     Args:
         model: is exported in evaluation mode, and left in the mode in which it was found.
-        height, width: of the padded images, in pixels; multiples of `model.divisor`.
+        height, width: of the padded images, in pixels: multiples of `model.divisor`, equal and at least
+            `model.input.square` where that is not 0.
         batch_size: images at a time.
         proposals: how many come with each image, for a model that makes none of its own; the program then takes them as
             `Detect.forward` does.
 
     Raises:
-        ValueError: the size is not a multiple of the divisor.
+        ValueError: images are not padded to such a size.
     """
-    if height % model.divisor or width % model.divisor:
-        fitting = [-(-side // model.divisor) * model.divisor for side in (height, width)]
+    square = model.input.square
+    fitting = padded_size(height, width, model.divisor, square)
+    if (height, width) != fitting:
+        shape = f" in squares of at least {square}" if square else ""
         raise ValueError(
-            f"images of {height} x {width} pixels do not suit the model, which needs multiples of {model.divisor}; "
-            f"the next size is {fitting[0]} x {fitting[1]}"
+            f"images of {height} x {width} pixels do not suit the model, which needs multiples of {model.divisor}"
+            f"{shape}; the next size is {fitting[0]} x {fitting[1]}"
         )
     images = torch.zeros(batch_size, 3, height, width, dtype=torch.uint8, device=model.device)
     sizes = torch.tensor([[height, width]] * batch_size, device=model.device)

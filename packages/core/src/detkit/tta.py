@@ -42,7 +42,8 @@ class Augmentation:
         for scale in self.scales:
             resized = F.resize(image, _scaled(size, input, scale), antialias=input.antialias)
             for flipped in (False, True) if self.flip else (False,):
-                batch = Batch.collate([resized.flip(2) if flipped else resized], divisor=divisor)
+                seen = resized.flip(2) if flipped else resized
+                batch = Batch.collate([seen], divisor=divisor, square=input.square)
                 found.append(View(batch.images, batch.sizes, size, flipped))
         return found
 

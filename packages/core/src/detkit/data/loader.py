@@ -41,6 +41,7 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
     start: int = 0,
+    square: int = 0,
 ) -> Iterator[Batch]:
     """Batches of augmented images without end.
 
@@ -57,6 +58,7 @@ def train_loader(
         rank: which of `world_size` processes this is.
         world_size: how many processes share each batch.
         start: batches that have been consumed already.
+        square: images are padded to squares of at least this side; 0 lets them be rectangles.
 
     Raises:
         ValueError: the batch cannot be split; later, an image cannot be read (the message names it).
@@ -66,7 +68,7 @@ def train_loader(
     order = BatchOrder(wide_images(dataset), batch_size, seed)
     share = batch_size // world_size
     tasks = _Tasks(order, seed, slice(rank * share, (rank + 1) * share), start)
-    loader = _data_loader(_Preparation(dataset, _Training(tuple(transforms)), divisor), tasks, workers)
+    loader = _data_loader(_Preparation(dataset, _Training(tuple(transforms)), divisor, square), tasks, workers)
     return _raising(loader)
 
 
@@ -90,7 +92,7 @@ def eval_loader(
 ) -> EvalLoader:
     """Batches with targets (for validation losses) and `info` (image_id, path, original_size).
 
-    Images are resized as `input` says and padded to its divisor. Process `rank` of `world_size` gets its part of the
+    Images are resized and padded as `input` says. Process `rank` of `world_size` gets its part of the
     images: parts differ in size by one image at most, and nothing is repeated to make them equal.
     """
     images = range(rank, len(dataset), world_size)
@@ -98,7 +100,7 @@ def eval_loader(
         [(images[place], (0, images[place])) for place in range(first, min(first + batch_size, len(images)))]
         for first in range(0, len(images), batch_size)
     ]
-    return EvalLoader(_Preparation(dataset, _Resizing(input), input.divisor), tasks, workers)
+    return EvalLoader(_Preparation(dataset, _Resizing(input), input.divisor, input.square), tasks, workers)
 
 
 _Task = tuple[int, tuple[int, int]]
@@ -152,10 +154,11 @@ class _Resizing:
 class _Preparation(torch.utils.data.Dataset[Any]):
     """Makes whole batches, in a worker."""
 
-    def __init__(self, dataset: Dataset, prepare: _Training | _Resizing, divisor: int) -> None:
+    def __init__(self, dataset: Dataset, prepare: _Training | _Resizing, divisor: int, square: int) -> None:
         self.dataset = dataset
         self.prepare = prepare
         self.divisor = divisor
+        self.square = square
 
     def __getitems__(self, tasks: list[_Task]) -> Batch | ValueError:
         """One batch; an error that is for people is handed over as it is, where torch would wrap it in a traceback."""
@@ -163,7 +166,7 @@ class _Preparation(torch.utils.data.Dataset[Any]):
             samples = [self.prepare(self.dataset[index], seeds[0]) for index, seeds in tasks]
         except ValueError as error:
             return ValueError(str(error))
-        return collate(samples, [seeds[1] for _, seeds in tasks], self.divisor)
+        return collate(samples, [seeds[1] for _, seeds in tasks], self.divisor, self.square)
 
 
 def _data_loader(preparation: _Preparation, tasks: Any, workers: int) -> DataLoader[Any]:

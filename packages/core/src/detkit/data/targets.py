@@ -135,11 +135,11 @@ def draw_masks(target: dict[str, Any], masks: Tensor) -> None:
         masks[:count, :height, :width] |= target["masks"].as_subclass(Tensor)
 
 
-def collate(samples: list[Sample], seeds: list[int], divisor: int) -> Batch:
-    """One batch of samples, `seeds` for what the model draws at random in each."""
+def collate(samples: list[Sample], seeds: list[int], divisor: int, square: int = 0) -> Batch:
+    """One batch of samples, `seeds` for what the model draws at random in each; padded as by `Batch.collate`."""
     plain = [{**plain_target(sample), "seed": torch.tensor(seed)} for sample, seed in zip(samples, seeds, strict=True)]
     images = [sample.image.as_subclass(Tensor) for sample in samples]
-    batch = Batch.collate(images, plain, divisor, [sample.info for sample in samples])
+    batch = Batch.collate(images, plain, divisor, [sample.info for sample in samples], square=square)
     targets = batch.targets
     assert targets is not None
     if all("polygons" in sample.target or "masks" in sample.target for sample in samples):

@@ -120,6 +120,7 @@ def train(
             config.build("transforms"),
             batch_size=options.batch_size // options.accumulate,
             divisor=model.divisor,
+            square=model.input.square,
             seed=options.seed,
             workers=options.workers,
             rank=processes.rank,

@@ -138,7 +138,11 @@ def _run(
         info = [{"original_size": tuple(image.original.shape[1:]), "path": image.path} for image in chunk]
         proposals = [image.proposals for image in chunk if image.proposals is not None]
         batch = Batch.collate(
-            [image.resized for image in chunk], divisor=model.divisor, info=info, proposals=proposals or None
+            [image.resized for image in chunk],
+            divisor=model.divisor,
+            info=info,
+            proposals=proposals or None,
+            square=model.input.square,
         )
         for image, prediction in zip(chunk, _answers(model, batch, score_threshold), strict=True):
             yield image.original, _of_labels(prediction.to("cpu"), wanted)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detkit.structures.input_spec import padded_size
 from detkit.structures.proposals import Proposals
 
 UNLABELLED = 255  # in semantic maps
@@ -174,9 +175,11 @@ class Batch:
         divisor: int = 1,
         info: Sequence[dict[str, Any]] = (),
         proposals: Sequence[Mapping[str, Tensor]] | None = None,
+        square: int = 0,
     ) -> Batch:
-        """Pad images (3, h, w) to one size, a multiple of `divisor`, and their targets to one capacity. `proposals` are
-        what `Proposals.collate` takes; targets may hold them too.
+        """Pad images (3, h, w) to one size, a multiple of `divisor` (and a square of at least the side `square`, unless
+        that is 0), and their targets to one capacity. `proposals` are what `Proposals.collate` takes; targets may hold
+        them too.
 
         Raises:
             ValueError: no image, an image of another shape or type, or as many targets as images are missing.
@@ -191,8 +194,8 @@ class Batch:
                 )
         if targets is not None and len(targets) != len(images):
             raise ValueError(f"{len(images)} images but {len(targets)} targets; give one target for each image")
-        height = -(-max(image.shape[1] for image in images) // divisor) * divisor
-        width = -(-max(image.shape[2] for image in images) // divisor) * divisor
+        largest = max(image.shape[1] for image in images), max(image.shape[2] for image in images)
+        height, width = padded_size(*largest, divisor, square)
         # Pixel by pixel in memory, as decoders and resizing leave images and convolutions want them.
         padded = images[0].new_zeros(len(images), height, width, 3).permute(0, 3, 1, 2)
         for index, image in enumerate(images):

@@ -7,6 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 
+def padded_size(height: int, width: int, divisor: int, square: int) -> tuple[int, int]:
+    """The smallest size (height, width) from this one on that is a multiple of `divisor`, and where `square` is not 0
+    a square of at least that side."""
+    if square:
+        height = width = max(height, width, square)
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """The input that a model was trained with.
@@ -20,6 +28,8 @@ class InputSpec:
         antialias: whether what is made smaller is smoothed first, as Pillow does; OpenCV and torchvision's detectors do
             not, and models that were trained with them want the same.
         divisor: images are padded at the right and the bottom to a multiple of this many pixels.
+        square: images are padded at the right and the bottom to squares of at least this side, in pixels; 0 lets them
+            be rectangles.
     """
 
     channel_order: Literal["rgb", "bgr"] = "rgb"
@@ -29,6 +39,7 @@ class InputSpec:
     max_size: int = 1333
     divisor: int = 32
     antialias: bool = True
+    square: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -42,6 +53,8 @@ class InputSpec:
                 f"min_size {self.min_size}, max_size {self.max_size}, divisor {self.divisor}: "
                 "0 <= min_size <= max_size and divisor >= 1 are needed"
             )
+        if self.square < 0:
+            raise ValueError(f"square is {self.square}; it must be a side in pixels, or 0 for rectangles")
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """The size (height, width) that an image of this size is resized to: the shortest edge becomes `min_size`
