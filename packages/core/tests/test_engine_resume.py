@@ -23,9 +23,9 @@ Configure = Callable[..., Config]
 Tree = Callable[..., dict[str, Any]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# what a resumed run has to restore: momentum, learning rate, dropout's random numbers, averages
+# what a resumed run has to restore: momentum, learning rates by group, dropout's random numbers, averages
 DEMANDING: dict[str, Any] = {
-    "optimizer": {"name": "adamw", "lr": 0.01},
+    "optimizer": {"name": "adamw", "lr": 0.01, "bias_lr_factor": 2, "lr_factors": {"body": 0.5}},
     "schedule": {"name": "cosine", "warmup": 3},
     "ema": 0.9,
     "steps": 20,

@@ -123,6 +123,18 @@ def test_the_schedule_sets_the_learning_rate(toy_config: Configure, tmp_path: Pa
     assert rates == pytest.approx([0.005, 0.0075, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_the_schedule_scales_every_group_and_the_log_has_the_rate_without_factors(
+    toy_config: Configure, tmp_path: Path
+) -> None:
+    optimizer = {"name": "sgd", "lr": 0.01, "lr_factors": {"body": 0.1}, "bias_lr_factor": 2}
+    train(toy_config(optimizer=optimizer, schedule={"name": "constant", "warmup": 6}), tmp_path / "run")
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    groups = torch.load(newest / "trainer.pt", weights_only=True)["optimizer"]["param_groups"]
+    rates = [line["lr"] for line in lines(tmp_path / "run") if "lr" in line]
+    assert sorted(group["lr"] / rates[-1] for group in groups) == pytest.approx([0.1, 0.1, 0.2, 1.0, 2.0])
+    assert rates[-1] == pytest.approx(0.01 * (0.001 + 0.999 * 5 / 6))
+
+
 def test_accumulated_parts_count_as_one_batch(toy_config: Configure, toy_data: Path, tmp_path: Path) -> None:
     toy_data.write_text("train: {name: toy/toy, images: 1}\n")  # every part holds the same image
     train(toy_config(accumulate=2), tmp_path / "parts")

@@ -118,7 +118,8 @@ def train_until_done(run: Run, parts: Parts) -> None:
 def _log(run: Run, parts: Parts) -> None:
     parts.finite.verify()
     metrics = parts.meter.take()
-    metrics["lr"] = parts.optimizer.param_groups[0]["lr"]
+    # of parameters without factors of their own
+    metrics["lr"] = parts.optimizer.defaults["lr"] * parts.schedule.factor(run.step - 1, run.steps)
     metrics["epoch"] = run.step / run.steps_per_epoch
     parts.journal.training(run.step, metrics)
     for callback in parts.callbacks:

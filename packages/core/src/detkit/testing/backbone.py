@@ -43,6 +43,19 @@ class BackboneContract(ModuleContract, contract=True):
             }
             assert [(name, tuple(each.shape)) for name, each in maps.items()] == list(expected.items())
 
+    def test_layers_and_positions_are_parameters(self, spec: Mapping[str, Any]) -> None:
+        """`layer_prefixes` and `positions` name parameters, and no parameter is in two layers.
+        If it fails: a prefix ends where a part of a dotted name does ("blocks.1", not "blocks.")."""
+        backbone = self.make(spec)
+        names = {name for name, _ in backbone.named_parameters()}
+        assert set(backbone.positions()) <= names
+        layers: dict[str, int] = {}
+        for layer, prefixes in enumerate(backbone.layer_prefixes()):
+            for prefix in prefixes:
+                own = [name for name in names if f"{name}.".startswith(f"{prefix}.")]
+                assert own, f"no parameter's name begins with {prefix}"
+                assert all(layers.setdefault(name, layer) == layer for name in own), f"{prefix} is in two layers"
+
 
 def _images(module: Backbone, batch: int) -> Tensor:
     """Normalised images (batch, 3, height, width) whose sides are multiples of the divisor."""
