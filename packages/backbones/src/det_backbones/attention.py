@@ -1,73 +1,106 @@
-"""Parts that vision transformers share: windows, decomposed relative positions, the layers after attention."""
+"""What transformers on maps share: windows, attention with relative positions (Li et al., MViTv2, 2022), the rest of a
+block. Maps of tokens are (B, H, W, C) here, channels last."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 
-def to_windows(x: Tensor, side: int) -> Tensor:
-    """(B, H, W, C) -> (B * windows, side, side, C), filled up with zeros at the bottom and the right."""
+def window_partition(x: Tensor, size: int) -> Tensor:
+    """A map (B, H, W, C) as windows (B * N, size, size, C), row by row; zeros at the right and the bottom fill up the
+    last ones."""
     batch, height, width, channels = x.shape
-    x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-    x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
-    return x.transpose(2, 3).reshape(-1, side, side, channels)
+    if height % size or width % size:
+        x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
+    x = x.view(batch, x.shape[1] // size, size, x.shape[2] // size, size, channels)
+    return x.transpose(2, 3).reshape(-1, size, size, channels)
 
 
-def from_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse of `to_windows`, for a map of this height and width: (B, H, W, C)."""
-    height, width = size
-    side, channels = windows.shape[-2:]
-    x = windows.view(-1, -(-height // side), -(-width // side), side, side, channels)
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+def window_merge(windows: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `window_partition`: windows (B * N, size, size, C) -> the map (B, height, width, C)."""
+    size, channels = windows.shape[2:]
+    rows, columns = -(-height // size), -(-width // size)
+    x = windows.view(-1, rows, columns, size, size, channels).transpose(2, 3)
+    return x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
 
 
 def relative_positions(table: Tensor, queries: int, keys: int) -> Tensor:
-    """The entries (queries, keys, C) of a table (L, C) for pairs of positions along a side.
-
-    The table goes from the smallest to the largest difference, and is resized to as many as there are. Where there are
-    fewer keys than queries, or the other way round, the fewer lie as far apart as the others' ends.
-    """
-    length = 2 * max(queries, keys) - 1
-    if len(table) != length:
-        table = F.interpolate(table.T[None], size=length, mode="linear")[0].T
-    query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
-    query_at = torch.arange(queries, device=table.device)[:, None] * query_step
-    key_at = torch.arange(keys, device=table.device) * key_step
-    difference = (query_at - key_at) + (keys - 1) * key_step  # rounded and cut off as Detectron2 does
-    return table[difference.long()]
-
-
-def relative_bias(queries: Tensor, rows: Tensor, columns: Tensor, key_size: tuple[int, int]) -> Tensor:
-    """What decomposed relative positions add to the logits of attention (MViTv2, section 4.1).
+    """The embedding of the distance from each key to each query along one axis, (queries, keys, C).
 
     Args:
-        queries: (N, H, W, C), not scaled.
-        rows, columns: tables (L, C) of relative positions along the height and the width.
-        key_size: height and width of the map of keys.
-
-    Returns:
-        (N, H * W, key height * key width), the sum of a term for the height and one for the width.
+        table: (L, C), embeddings of the distances in the order from the furthest behind to the furthest ahead; it is
+            resized linearly where L is not the number of distances, 2 * max(queries, keys) - 1.
+        queries, keys: how many there are; where they differ the fewer are spread over the range of the others.
     """
-    height, width = queries.shape[1:3]
-    vertical = torch.einsum("nhwc,hkc->nhwk", queries, relative_positions(rows, height, key_size[0]))
-    horizontal = torch.einsum("nhwc,wkc->nhwk", queries, relative_positions(columns, width, key_size[1]))
-    return (vertical[..., :, None] + horizontal[..., None, :]).flatten(3).flatten(1, 2)
+    distances = 2 * max(queries, keys) - 1
+    if len(table) != distances:
+        table = F.interpolate(table.T[None], distances, mode="linear")[0].T
+    query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
+    query = torch.arange(queries, device=table.device)[:, None] * query_step
+    key = torch.arange(keys, device=table.device)[None, :] * key_step
+    return table[((query - key) + (keys - 1) * key_step).long()]
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tables: tuple[Tensor, Tensor] | None = None,
+    query_size: tuple[int, int] = (0, 0),
+    key_size: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Softmax attention of query (B, heads, Q, C) to key and value (B, heads, K, C): (B, heads, Q, C).
+
+    With `tables` of relative positions along the height and the width, each (L, C), Q and K are maps of `query_size`
+    and `key_size` (height, width), and query q adds q · (height embedding + width embedding) to the logit of each key.
+    Memory stays linear in Q and K even so: the two sums are further channels of the query, one for each row and column
+    of keys, and a key has ones in the channels of its own, so that no (Q, K) matrix of positions is made.
+    """
+    if tables is None:
+        return F.scaled_dot_product_attention(query, key, value)
+    rows, columns = key_size
+    channels = query.shape[-1]
+    by_height, by_width = (
+        relative_positions(table, queries, keys).to(query.dtype)
+        for table, queries, keys in zip(tables, query_size, key_size, strict=True)
+    )
+    grid = query.unflatten(2, query_size)
+    along_height = torch.einsum("bnhwc,hkc->bnhwk", grid, by_height).flatten(2, 3)
+    along_width = torch.einsum("bnhwc,wkc->bnhwk", grid, by_width).flatten(2, 3)
+    query = torch.cat([query * channels**-0.5, along_height, along_width], dim=-1)
+    own_row = torch.eye(rows, dtype=key.dtype, device=key.device).repeat_interleave(columns, dim=0)
+    own_column = torch.eye(columns, dtype=key.dtype, device=key.device).repeat(rows, 1)
+    own = torch.cat([own_row, own_column], dim=-1).expand(*key.shape[:2], -1, -1)
+    key = torch.cat([key, own], dim=-1)
+    value = F.pad(value, (0, rows + columns))  # fused kernels want all three equally wide
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :channels]
+
+
+def drop_path(rate: float) -> nn.Module:
+    """Stochastic depth (Huang et al., 2016): in training, a residual branch is left out of a sample this often."""
+    return StochasticDepth(rate, "row") if rate else nn.Identity()
 
 
 class MLP(nn.Module):
-    """Two linear layers with a GELU between them, for the last dimension.
+    """Two linear layers with a GELU between them, on the last dimension."""
 
-    Args:
-        in_channels, hidden, out_channels: of the input, between the layers, and of the output.
-    """
-
-    def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
+    def __init__(self, channels: int, hidden: int, out_channels: int | None = None) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(in_channels, hidden)
-        self.fc2 = nn.Linear(hidden, out_channels)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, out_channels or channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return found
+        y: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return y
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Linear layers begin from truncated normal weights of standard deviation 0.02 and zero biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
