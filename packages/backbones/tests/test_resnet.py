@@ -33,7 +33,7 @@ def test_sides_need_not_be_multiples_of_anything() -> None:
 
 
 def test_a_dilated_last_stage_keeps_the_stride() -> None:
-    model = ResNet(depth=50, width=8, res5_dilation=2)
+    model = ResNet(depth=50, width=8, output_stride=16)
     assert model.output_shapes["res5"] == Shape(256, 16)
     assert {block.conv2.dilation for block in model.res5} == {(2, 2)}
     assert {block.conv2.dilation for block in model.res4} == {(1, 1)}
@@ -67,7 +67,7 @@ def test_the_trunk_on_regions_is_the_last_stage() -> None:
     [
         ({"depth": 34, "groups": 32}, "of bottlenecks, which ResNet-34 does not have"),
         ({"deform": ["res6"]}, r"deform is \['res6'\]; choose from res2, res3, res4, res5"),
-        ({"res5_dilation": 4}, "res5_dilation is 4"),
+        ({"output_stride": 4}, "output_stride is 4"),
         ({"depth": 49}, "18, 34, 50, 101 or 152"),
         ({"out_features": ["p2"]}, "choose from res2, res3, res4, res5"),
         ({"freeze_at": 6}, "freeze_at is 6"),

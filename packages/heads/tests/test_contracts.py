@@ -155,7 +155,7 @@ class TestDetectors(DetectorContract):
                 "heads": {"box": {**BOX, "layers": 0}, "mask": {"name": "mask", "channels": 16, "layers": 0}},
             },
             {
-                "backbone": {**BACKBONE, "res5_dilation": 2, "out_features": ["res4", "res5"]},
+                "backbone": {**BACKBONE, "output_stride": 16, "out_features": ["res4", "res5"]},
                 "proposal_generator": {**RPN, "in_features": ["res4"], "sizes": [[32, 64]]},
                 "heads": {"box": {"name": "rfcn", "channels": 32}},
             },

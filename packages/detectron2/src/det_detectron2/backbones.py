@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from det_detectron2.config import Detectron2Config
-
-NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn", "LN": "ln"}
+from det_detectron2 import regnet
+from det_detectron2.config import NORMS, Detectron2Config
 
 # How the levels above the pyramid are made, by what is before the backbone's name in that of Detectron2's builder;
 # "p67" is CenterNet2's word for what Detectron2 has in python configs alone
@@ -17,6 +16,7 @@ TOP_LEVELS = {"": "pool", "retinanet_": "res5", "p67_": "p5"}
 NAMES = (
     (r"backbone\.(?:bottom_up\.)?(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),
     (r"backbone\.(?:bottom_up\.)?(res[2-5]\.\d+\.conv2)_offset\.(.+)", r"backbone.\1.offset.\2"),
+    *regnet.NAMES,
     (r"roi_heads\.res5\.(\d+\.(?:conv[123]|shortcut))\.(.+)", r"roi_trunk.res5.\1.\2"),
     (r"backbone\.fpn_lateral(\d)\.(.+)", r"neck.lateral.p\1.\2"),
     (r"backbone\.fpn_output(\d)\.(.+)", r"neck.output.p\1.\2"),
@@ -50,7 +50,7 @@ def _resnet(config: Detectron2Config) -> dict[str, Any]:
         **_blocks(config),
         "stem_channels": config.take("MODEL.RESNETS.STEM_OUT_CHANNELS"),
         "freeze_at": config.take("MODEL.BACKBONE.FREEZE_AT"),
-        "res5_dilation": config.take("MODEL.RESNETS.RES5_DILATION"),
+        "output_stride": {1: 32, 2: 16}.get(config.expect("MODEL.RESNETS.RES5_DILATION", 1, 2)),
         **_deformable(config, deform),
         "out_features": config.take("MODEL.RESNETS.OUT_FEATURES"),
     }
@@ -109,6 +109,9 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
-BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {"resnet": _resnet}
+BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {
+    "regnet": regnet.backbone,
+    "resnet": _resnet,
+}
 """Detectron2's name of a backbone -> its mapping. Detectron2 has keys for ResNet alone; those of the others are this
 package's, and come from python configs."""

@@ -112,7 +112,7 @@ def _backbone(config: DetectronConfig) -> dict[str, Any]:
         "name": "resnet",
         **_blocks(config),
         "freeze_at": 2,
-        "res5_dilation": config.take("RESNETS.RES5_DILATION") if last == 5 else 1,
+        "output_stride": {1: 32, 2: 16}.get(config.expect("RESNETS.RES5_DILATION", 1, 2)) if last == 5 else 32,
         "out_features": [f"res{stage}" for stage in range(first, last + 1)],
     }
 
