@@ -71,13 +71,15 @@ def _read_torch(path: Path) -> Any:
 
 def read_foreign_checkpoint(path: Path) -> dict[str, Tensor]:
     """Arrays by name from a .pkl (pickled NumPy arrays: Detectron2, Detectron) or a .pth file (torch.save), at the top
-    level, under `model` or under `blobs` (Detectron).
+    level, under `model`, `blobs` (Detectron) or `model_state` (pycls).
 
     Raises:
         ValueError: it cannot be read, holds anything but arrays, or is not a checkpoint.
     """
     data = read_foreign_pickle(path, "a checkpoint") if path.suffix == ".pkl" else _read_torch(path)
-    model = data.get("model", data.get("blobs", data)) if isinstance(data, Mapping) else None
+    model = None
+    if isinstance(data, Mapping):
+        model = next((data[key] for key in ("model", "blobs", "model_state") if key in data), data)
     if not isinstance(model, Mapping) or not model:
         raise ValueError(f"{path} is not a checkpoint: no mapping from names to arrays in it")
     state = {}

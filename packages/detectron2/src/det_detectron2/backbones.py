@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from det_detectron2 import regnet
+from det_detectron2 import regnet, swin
 from det_detectron2.config import NORMS, Detectron2Config
 
 # How the levels above the pyramid are made, by what is before the backbone's name in that of Detectron2's builder;
@@ -17,6 +17,7 @@ NAMES = (
     (r"backbone\.(?:bottom_up\.)?(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),
     (r"backbone\.(?:bottom_up\.)?(res[2-5]\.\d+\.conv2)_offset\.(.+)", r"backbone.\1.offset.\2"),
     *regnet.NAMES,
+    *swin.NAMES,
     (r"roi_heads\.res5\.(\d+\.(?:conv[123]|shortcut))\.(.+)", r"roi_trunk.res5.\1.\2"),
     (r"backbone\.fpn_lateral(\d)\.(.+)", r"neck.lateral.p\1.\2"),
     (r"backbone\.fpn_output(\d)\.(.+)", r"neck.output.p\1.\2"),
@@ -112,6 +113,7 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
 BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {
     "regnet": regnet.backbone,
     "resnet": _resnet,
+    "swin": swin.backbone,
 }
 """Detectron2's name of a backbone -> its mapping. Detectron2 has keys for ResNet alone; those of the others are this
 package's, and come from python configs."""

@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 from det_detectron2.lazy import LazyLoader, is_lazy, resolved
-from det_detectron2.lazy_targets import TARGETS, as_keys
+
+NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn", "LN": "ln"}
+"""Detectron2's names of norms -> detkit's."""
 
 # Keys that describe training, data or the machine: a converted model answers the same whatever they say. Everything
 # else
@@ -69,6 +71,8 @@ class Detectron2Config:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not plain YAML: {error}") from error
         if is_lazy(tree):
+            from det_detectron2.lazy_targets import TARGETS, as_keys  # whose modules need this one
+
             return cls(*as_keys(resolved(tree), TARGETS))
         if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
             raise ValueError(f"{path} is not a Detectron2 config: it has no MODEL section")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from det_detectron2 import backbones
-from det_detectron2.backbones import NORMS
-from det_detectron2.config import Detectron2Config
+from det_detectron2.config import NORMS, Detectron2Config
 
 NAMES = (
     *backbones.NAMES,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from det_detectron2 import lazy_heads
+from det_detectron2 import lazy_heads, regnet, swin
 from det_detectron2.lazy import Call, Keys, Reader
 from det_detectron2.lazy_parts import anchors, box_weights, loss_weights
 
@@ -230,10 +230,12 @@ TARGETS: Mapping[str, Callable[[Call], Keys]] = {
     "GeneralizedRCNN": generalized_rcnn,
     "PanopticFPN": panoptic_fpn,
     "RPN": rpn,
+    "RegNet": regnet.target,
     "Res5ROIHeads": lazy_heads.res5_heads,
     "ResNet": resnet,
     "RetinaNet": retinanet,
     "SemSegFPNHead": lazy_heads.semantic_head,
     "StandardROIHeads": lazy_heads.standard_heads,
+    "SwinTransformer": swin.target,
 }
 """Short names of targets -> their meaning."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from det_detectron2.backbones import NORMS, res5
-from det_detectron2.config import Detectron2Config
+from det_detectron2.backbones import res5
+from det_detectron2.config import NORMS, Detectron2Config
 
 NAMES = (
     (r"roi_heads\.box_head\.fc(\d+)\.(weight|bias)", r"heads.box.trunk.linears.{\1-1}.\2"),

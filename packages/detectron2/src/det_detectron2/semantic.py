@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from det_detectron2 import backbones
-from det_detectron2.backbones import NORMS
-from det_detectron2.config import Detectron2Config
+from det_detectron2.config import NORMS, Detectron2Config
 
 HEAD_NAMES = (
     (r"sem_seg_head\.predictor\.(weight|bias)", r"semantic_head.predictor.\1"),

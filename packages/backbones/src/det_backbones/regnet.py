@@ -1,0 +1,177 @@
+"""RegNet (Radosavovic et al., Designing Network Design Spaces, 2020): residual networks whose widths follow a line, X,
+and the same with squeeze-and-excitation (Hu et al., 2018), Y."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detkit.interfaces import Backbone
+from detkit.layers import Conv, Norm, freeze, init_relu_conv
+from detkit.structures.shape import Shape
+
+STAGES = ("s1", "s2", "s3", "s4")
+
+
+def stage_widths(depth: int, w_a: float, w_0: int, w_m: float, group_width: int) -> list[tuple[int, int, int]]:
+    """Width, group width and number of blocks of each stage (section 3.3 and appendix of the paper).
+
+    Block j of the network has a width near `w_0 + w_a * j`: the nearest that is `w_0` times a power of `w_m`, as a
+    multiple of 8. Blocks of one width are a stage, whose width is rounded once more, to a multiple of its group width.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    if depth < 1 or w_a < 0 or w_0 < 8 or w_0 % 8 or w_m <= 1 or group_width < 1:
+        raise ValueError(
+            f"depth {depth}, w_a {w_a}, w_0 {w_0}, w_m {w_m}, group_width {group_width}: a RegNet has a depth and a "
+            "group_width of 1 or more, a w_a of 0 or more, a w_0 that is a multiple of 8, and a w_m above 1"
+        )
+    powers = (round(math.log((w_0 + w_a * block) / w_0) / math.log(w_m)) for block in range(depth))
+    widths = [round(w_0 * w_m**power / 8) * 8 for power in powers]
+    stages = []
+    for width, blocks in groupby(widths):
+        group = min(group_width, width)
+        stages.append((max(1, round(width / group)) * group, group, len(list(blocks))))
+    return stages
+
+
+class SqueezeExcite(nn.Module):
+    """Weights channels by what is in the whole map: mean, 1x1 convolution, ReLU, 1x1 convolution, sigmoid."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = Conv(channels, squeezed, 1, relu=True)
+        self.expand = Conv(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.expand(self.reduce(x.mean((2, 3), keepdim=True))).sigmoid()
+
+
+class Block(nn.Module):
+    """1x1, grouped 3x3 and 1x1 convolutions of one width, and a shortcut: the X block, with `squeezed` channels in its
+    squeeze-and-excitation the Y block."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int, groups: int, squeezed: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv1 = Conv(in_channels, channels, 1, norm=norm, relu=True)
+        self.conv2 = Conv(channels, channels, 3, stride=stride, groups=groups, norm=norm, relu=True)
+        self.excite = SqueezeExcite(channels, squeezed) if squeezed else None
+        self.conv3 = Conv(channels, channels, 1, norm=norm)
+        projected = in_channels != channels or stride != 1
+        self.shortcut = Conv(in_channels, channels, 1, stride=stride, norm=norm) if projected else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        x = self.conv2(self.conv1(x))
+        if self.excite is not None:
+            x = self.excite(x)
+        return F.relu(self.conv3(x).add_(shortcut), inplace=True)
+
+
+class RegNet(Backbone):
+    """RegNetX and RegNetY without their classifier. The defaults are RegNetX-4GF; the published 4GF are
+
+        RegNetX-4GF  depth 23, w_a 38.65, w_0 96, w_m 2.43, group_width 40
+        RegNetY-4GF  depth 22, w_a 31.41, w_0 96, w_m 2.24, group_width 64, se_ratio 0.25
+
+    Args:
+        depth: the number of blocks in all stages together.
+        w_a: by how many channels each block is wider than the one before it, before widths are rounded.
+        w_0: width of the first block, a multiple of 8.
+        w_m: by what factor each stage is wider than the one before it, about.
+        group_width: channels of each group of the 3x3 convolutions.
+        se_ratio: channels in squeeze-and-excitation, as a part of those that come into the block: 0.25 in RegNetY, 0
+            (no such layer) in RegNetX.
+        stem_width: channels of the stem, a 3x3 convolution of stride 2.
+        norm: of every convolution. "frozen_bn" suits pretrained weights and small batches; training from scratch needs
+            "gn", "bn" or "sync_bn".
+        freeze_at: the stem (1) and the stages up to s<freeze_at - 1> are constants in training; 0 trains everything.
+        out_features: the stages to return, of s1, s2, s3, s4. Stages after the last are not built.
+
+    Raises:
+        ValueError: an argument out of range, or widths that make more or fewer than four stages.
+
+    `forward` takes images (B, 3, H, W) of any size, and returns (B, C, H / stride, W / stride), rounded up, for each
+    of `out_features`, of stride 4, 8, 16, 32; 80, 240, 560 and 1360 channels wide in RegNetX-4GF.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 23,
+        w_a: float = 38.65,
+        w_0: int = 96,
+        w_m: float = 2.43,
+        group_width: int = 40,
+        se_ratio: float = 0.0,
+        stem_width: int = 32,
+        norm: Norm = "frozen_bn",
+        freeze_at: int = 0,
+        out_features: Sequence[str] = STAGES,
+    ) -> None:
+        super().__init__()
+        stages = stage_widths(depth, w_a, w_0, w_m, group_width)
+        if len(stages) != len(STAGES):
+            widths = ", ".join(str(width) for width, _, _ in stages)
+            raise ValueError(
+                f"depth {depth}, w_a {w_a}, w_0 {w_0} and w_m {w_m} make stages of widths {widths}; a RegNet has four"
+            )
+        if not 0 <= se_ratio <= 1:
+            raise ValueError(f"se_ratio is {se_ratio}; it must be from 0 (no squeeze-and-excitation) to 1")
+        if not out_features or any(name not in STAGES for name in out_features):
+            raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(STAGES)}")
+        if not 0 <= freeze_at <= 5:
+            raise ValueError(
+                f"freeze_at is {freeze_at}; it must be 0 (nothing), 1 (the stem) or 2 to 5 (through s1 to s4)"
+            )
+        self.stem = Conv(3, stem_width, 3, stride=2, norm=norm, relu=True)
+        self._shapes: dict[str, Shape] = {}
+        in_channels, stride = stem_width, 2
+        last = max(STAGES.index(name) for name in out_features)
+        for name, (width, group, count) in zip(STAGES[: last + 1], stages, strict=False):
+            blocks = []
+            for step in (2, *[1] * (count - 1)):
+                squeezed = round(in_channels * se_ratio)
+                blocks.append(
+                    Block(in_channels, width, stride=step, groups=width // group, squeezed=squeezed, norm=norm)
+                )
+                in_channels = width
+            self.add_module(name, nn.Sequential(*blocks))
+            stride *= 2
+            if name in out_features:
+                self._shapes[name] = Shape(width, stride)
+        for module in self.modules():
+            if isinstance(module, Conv):
+                init_relu_conv(module)
+        for name in ("stem", *STAGES)[:freeze_at]:
+            if hasattr(self, name):
+                freeze(getattr(self, name))
+
+    @property
+    def output_shapes(self) -> Mapping[str, Shape]:
+        return self._shapes
+
+    @property
+    def divisor(self) -> int:
+        return 1
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x = self.stem(images)
+        features = {}
+        for name in STAGES:
+            if not hasattr(self, name):
+                break
+            x = getattr(self, name)(x)
+            if name in self._shapes:
+                features[name] = x
+        return features
+
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        counts = {name: value for name, value in self.state_dict().items() if name.endswith(".num_batches_tracked")}
+        absent = [name for name in STAGES if not hasattr(self, name)]
+        return counts | {name: value for name, value in weights.items() if name.split(".")[0] not in absent}
