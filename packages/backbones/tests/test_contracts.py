@@ -6,6 +6,7 @@ from detkit.testing.roi_trunk import RoiTrunkContract
 REGNET = {"depth": 6, "w_a": 8, "w_0": 8, "w_m": 2, "group_width": 8}
 
 CONVNEXT = {"depths": [1, 2, 1, 1], "dims": [8, 12, 16, 20]}
+MVIT = {"embed_dim": 8, "depths": [1, 2, 1, 2], "image_size": 64, "window": 8}
 SWIN = {"embed_dim": 8, "depths": [2, 2, 1, 1], "num_heads": [1, 2, 2, 4]}
 
 
@@ -16,11 +17,23 @@ class TestPlugin(PluginContract):
 class TestBackbones(BackboneContract):
     distribution = "det-backbones"
     arguments = {
+        "vit": [
+            {"width": 32, "depth": 4, "heads": 4, "window": 4, "global_blocks": [3], "image_size": 128},
+            {"width": 32, "depth": 3, "heads": 2, "window": 3, "residual_blocks": [1, 2], "drop_path": 0.2},
+            {"width": 16, "depth": 2, "heads": 1, "window": 0, "relative_positions": False, "checkpointing": True},
+            {"width": 16, "depth": 2, "heads": 2, "patch": 8, "absolute_positions": False, "qkv_bias": False},
+        ],
         "convnext": [
             {**CONVNEXT, "drop_path": 0.2},
             {**CONVNEXT, "out_features": ["p0", "p2"], "freeze_at": 2, "layer_scale": 1.0},
             {**CONVNEXT, "checkpointing": True, "freeze_at": 1, "out_features": ["p1"]},
             {"depths": [1, 1, 4, 1], "dims": [8, 12, 16, 20]},
+        ],
+        "mvit": [
+            {**MVIT, "drop_path": 0.2},
+            {**MVIT, "depths": [2, 2, 3, 1], "num_heads": 2, "window": 16, "checkpointing": True},
+            {**MVIT, "window": 0, "kv_stride": 8, "out_features": ["scale2", "scale4"], "qkv_bias": False},
+            {**MVIT, "expand": "mlp", "residual_pooling": False, "mlp_ratio": 2.0, "norm_eps": 1e-5},
         ],
         "swin": [
             {**SWIN, "patch_norm": False, "qkv_bias": False},
@@ -87,6 +100,11 @@ class TestRoiTrunks(RoiTrunkContract):
 class TestNecks(NeckContract):
     distribution = "det-backbones"
     arguments = {
+        "simple-fpn": [
+            {"in_feature": "res4", "channels": 16},
+            {"in_feature": "res3", "channels": 8, "norm": "", "top": "", "scales": [2, 1]},
+            {"in_feature": "res4", "channels": 16, "norm": "gn", "scales": [1, 0.5]},
+        ],
         "fpn": [
             {"channels": 16},
             {"channels": 32, "norm": "gn", "top": "", "fuse": "avg"},

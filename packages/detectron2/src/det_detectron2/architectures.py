@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from det_detectron2 import dense, panoptic, rcnn, semantic
+from det_detectron2 import dense, panoptic, rcnn, semantic, swin
 from det_detectron2.config import Detectron2Config
 
 # Constants that follow from the config, in every architecture
-DERIVED = (r"pixel_mean", r"pixel_std", r".+\.num_batches_tracked")
+DERIVED = (r"pixel_mean", r"pixel_std", r".+\.num_batches_tracked", *swin.DERIVED)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
         "min_size": config.take("INPUT.MIN_SIZE_TEST"),
         "max_size": config.take("INPUT.MAX_SIZE_TEST"),
         "divisor": 1,
+        "square": config.take("INPUT.SQUARE", 0),
     }
 
 

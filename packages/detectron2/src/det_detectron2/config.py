@@ -83,13 +83,15 @@ class Detectron2Config:
             )
         return cls(tree)
 
-    def take(self, key: str) -> Any:
-        """The value of a key.
+    def take(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default of one that Detectron2's YAML configs do not have.
 
         Raises:
-            ValueError: the config does not have it.
+            ValueError: the config does not have it, and it has no default.
         """
         if key not in self._values:
+            if default is not None:
+                return default
             raise ValueError(f"the config has no {key}; give the complete config.yaml of Detectron2 (version 2)")
         self._taken.add(key)
         return self._values[key]

@@ -147,7 +147,6 @@ def fcos(call: Call) -> Keys:
 
 def fpn(call: Call) -> Keys:
     keys = call.keys("bottom_up")
-    call.expect("square_pad", 0)
     top = call.child("top_block", "LastLevelMaxPool", "LastLevelP6P7")
     top.follows("in_channels", "out_channels")
     source = top.expect("in_feature", "res5", "p5") if top.name == "LastLevelP6P7" else top.name
@@ -159,6 +158,7 @@ def fpn(call: Call) -> Keys:
         "MODEL.FPN.OUT_CHANNELS": call.take("out_channels"),
         "MODEL.FPN.NORM": call.norm("norm", ""),
         "MODEL.FPN.FUSE_TYPE": call.take("fuse_type", "sum"),
+        "INPUT.SQUARE": call.take("square_pad", 0),
     }
 
 
