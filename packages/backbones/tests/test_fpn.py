@@ -52,6 +52,21 @@ def test_the_mean_of_lateral_and_coarser_map_is_carried_down() -> None:
         torch.testing.assert_close(neck(features)[level], neck.output[level](merged))
 
 
+def test_maps_of_odd_sizes_lose_the_last_repeated_row_and_column() -> None:
+    neck = FPN(input_shapes=SHAPES, channels=16, top="pool")
+    features = {name: torch.randn(1, s.channels, -(-100 // s.stride), -(-75 // s.stride)) for name, s in SHAPES.items()}
+    outputs = neck(features)
+    assert {name: tuple(each.shape[2:]) for name, each in outputs.items()} == {
+        "p2": (25, 19),
+        "p3": (13, 10),
+        "p4": (7, 5),
+        "p5": (4, 3),
+        "p6": (2, 2),
+    }
+    above = neck.lateral["p5"](features["res5"]).repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :7, :5]
+    torch.testing.assert_close(outputs["p4"], neck.output["p4"](neck.lateral["p4"](features["res4"]) + above))
+
+
 def test_convolutions_above_the_pyramid_need_the_coarsest_map() -> None:
     with pytest.raises(ValueError, match=r"top is 'res4'; choose 'pool', '' or a map of stride 32: res5 or p5"):
         FPN(input_shapes=SHAPES, top="res4")

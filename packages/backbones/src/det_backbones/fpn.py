@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_backbones.pyramid import level_name, pyramid_inputs, upsample_onto
 from detkit.interfaces import Neck
 from detkit.layers import Conv, Norm, init_linear
 from detkit.structures.shape import Shape
@@ -43,14 +43,10 @@ class FPN(Neck):
         top: str = "pool",
     ) -> None:
         super().__init__()
-        self.in_features = tuple(in_features or input_shapes)
-        missing = [name for name in self.in_features if name not in input_shapes]
-        if missing:
-            raise ValueError(f"FPN wants {', '.join(missing)}; the backbone gives {', '.join(input_shapes)}")
-        strides = [input_shapes[name].stride for name in self.in_features]
-        if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
-            raise ValueError(f"FPN needs strides that double from each map to the next; got {strides}")
-        self.levels = tuple(f"p{int(math.log2(stride))}" for stride in strides)
+        inputs = pyramid_inputs(type(self).__name__, input_shapes, in_features)
+        self.in_features = tuple(inputs)
+        strides = [shape.stride for shape in inputs.values()]
+        self.levels = tuple(level_name(stride) for stride in strides)
         self.fuse = fuse
         self.lateral = nn.ModuleDict()
         self.output = nn.ModuleDict()
@@ -61,7 +57,7 @@ class FPN(Neck):
         self._divisor = strides[-1]
         self.top_input = top
         count = {"": 0, "pool": 1}.get(top, 2)
-        self.top_levels = tuple(f"p{int(math.log2(strides[-1])) + number}" for number in range(1, count + 1))
+        self.top_levels = tuple(level_name(strides[-1] * 2**number) for number in range(1, count + 1))
         if count == 2:
             source = {**input_shapes, **self._shapes}.get(top)
             if source is None or source.stride != strides[-1]:
@@ -87,17 +83,25 @@ class FPN(Neck):
         return self._divisor
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.with_top(features, self.pyramid(features))
+
+    def pyramid(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The levels that have a lateral, finest first."""
         outputs: dict[str, Tensor] = {}
         above: Tensor | None = None
         for level, name in zip(reversed(self.levels), reversed(self.in_features), strict=True):
             merged = self.lateral[level](features[name])
             if above is not None:
-                merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                merged = merged + upsample_onto(above, merged)
                 if self.fuse == "avg":
                     merged = merged / 2
             outputs[level] = self.output[level](merged)
             above = merged
-        outputs = {level: outputs[level] for level in self.levels}
+        return {level: outputs[level] for level in self.levels}
+
+    def with_top(self, features: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The levels of a pyramid, and those above them."""
+        outputs = dict(outputs)
         if self.top_input == "pool":
             outputs[self.top_levels[0]] = F.max_pool2d(outputs[self.levels[-1]], kernel_size=1, stride=2)
         elif self.top_input:
