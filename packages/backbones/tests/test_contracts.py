@@ -8,6 +8,11 @@ REGNET = {"depth": 6, "w_a": 8, "w_0": 8, "w_m": 2, "group_width": 8}
 CONVNEXT = {"depths": [1, 2, 1, 1], "dims": [8, 12, 16, 20]}
 MVIT = {"embed_dim": 8, "depths": [1, 2, 1, 2], "image_size": 64, "window": 8}
 SWIN = {"embed_dim": 8, "depths": [2, 2, 1, 1], "num_heads": [1, 2, 2, 4]}
+FBNET = [
+    [{"kind": "conv", "channels": 8, "stride": 2}, {"channels": 8}],
+    [{"channels": 12, "kernel": 5, "stride": 2, "expansion": 3, "squeeze": True, "repeat": 2}],
+    [{"channels": 16, "stride": 2, "expansion": 2}],
+]
 
 
 class TestPlugin(PluginContract):
@@ -58,6 +63,12 @@ class TestBackbones(BackboneContract):
             {"width": 4, "modules": [1, 2, 1], "blocks": 2, "norm": "bn"},
             {"width": 4, "modules": [1, 1, 1], "blocks": 1, "norm": "gn"},
         ],
+        "fbnet": [
+            {"arch": "a_dsmask_tiny"},
+            {"arch": "a", "norm": "gn", "width": 0.25, "out_features": ["trunk1", "trunk3"], "freeze_at": 1},
+            {"stages": FBNET, "flavour": "imagenet", "norm": "frozen_bn"},
+            {"stages": FBNET, "norm": "", "width_divisor": 1, "out_features": ["trunk1"]},
+        ],
         "resnet": [
             {"depth": 18, "norm": "bn", "width": 16},
             {"depth": 18, "norm": "sync_bn", "width": 16, "out_features": ["res2"]},
@@ -89,11 +100,16 @@ class TestBackbones(BackboneContract):
 class TestRoiTrunks(RoiTrunkContract):
     distribution = "det-backbones"
     arguments = {
+        "fbnet-layers": [
+            {"arch": "a_dsmask_tiny", "part": "mask"},
+            {"arch": "a_dsmask_tiny", "part": "box", "norm": "gn", "flavour": "imagenet"},
+            {"blocks": [{"channels": 16, "squeeze": True, "repeat": 2}], "norm": "gn"},
+        ],
         "resnet-res5": [
             {"depth": 18, "width": 8, "norm": "gn"},
             {"depth": 50, "width": 8, "groups": 2, "width_per_group": 4, "stride_in_1x1": True},
             {"depth": 50, "width": 8, "norm": "ln", "squeeze_excite": True},
-        ]
+        ],
     }
 
 

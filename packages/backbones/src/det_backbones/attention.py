@@ -23,7 +23,7 @@ def window_merge(windows: Tensor, height: int, width: int) -> Tensor:
     """The inverse of `window_partition`: windows (B * N, size, size, C) -> the map (B, height, width, C)."""
     size, channels = windows.shape[2:]
     rows, columns = -(-height // size), -(-width // size)
-    x = windows.view(-1, rows, columns, size, size, channels).transpose(2, 3)
+    x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
     return x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
 
 

@@ -98,6 +98,16 @@ WEIGHTS = {
             for size in "tsb"
         },
     },
+    "fbnet": {
+        **{
+            f"fbnetv3-{arch}-timm": f"FBNetV3-{arch.upper()} trained on ImageNet, timm's (RGB)"
+            for arch in ("b", "d", "g")
+        },
+        **{
+            f"fbnetv3-{arch}-mobile-cv": f"FBNetV3-{arch.upper()} trained on ImageNet, the authors' (RGB)"
+            for arch in ("d", "g")
+        },
+    },
 }
 
 
@@ -140,6 +150,18 @@ def detkit_components() -> list[Component]:
             name="convnext",
             target="det_backbones.convnext:ConvNeXt",
             summary="ConvNeXt: depthwise convolutions and layer norms",
+        ),
+        Component(
+            kind="backbone",
+            name="fbnet",
+            target="det_backbones.fbnet:FBNet",
+            summary="FBNetV3 for mobile detectors, as D2Go has it, and MobileNetV2",
+        ),
+        Component(
+            kind="roi_trunk",
+            name="fbnet-layers",
+            target="det_backbones.fbnet:FBNetLayers",
+            summary="The blocks of a head in D2Go's mobile detectors",
         ),
         Component(
             kind="roi_trunk",

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from det_detectron2 import regnet, swin
+from torch import Tensor
+
+from det_detectron2 import regnet, swin, vit
 from det_detectron2.config import NORMS, Detectron2Config
+from detkit.foreign_vit import position_grid
 
 # How the levels above the pyramid are made, by what is before the backbone's name in that of Detectron2's builder;
 # "p67" is CenterNet2's word for what Detectron2 has in python configs alone
@@ -18,6 +21,7 @@ NAMES = (
     (r"backbone\.(?:bottom_up\.)?(res[2-5]\.\d+\.conv2)_offset\.(.+)", r"backbone.\1.offset.\2"),
     *regnet.NAMES,
     *swin.NAMES,
+    *vit.NAMES,
     (r"roi_heads\.res5\.(\d+\.(?:conv[123]|shortcut))\.(.+)", r"roi_trunk.res5.\1.\2"),
     (r"backbone\.fpn_lateral(\d)\.(.+)", r"neck.lateral.p\1.\2"),
     (r"backbone\.fpn_output(\d)\.(.+)", r"neck.output.p\1.\2"),
@@ -29,15 +33,16 @@ def backbone_and_neck(config: Detectron2Config) -> dict[str, Any]:
     """`backbone`, and `neck` where there is one."""
     builders = [f"build_{body}_backbone" for body in BODIES]
     pyramids = {f"build_{top}{body}_fpn_backbone": TOP_LEVELS[top] for body in BODIES for top in TOP_LEVELS}
-    name = config.expect("MODEL.BACKBONE.NAME", *builders, *pyramids)
-    found = re.fullmatch(rf"build_(?:{'|'.join(TOP_LEVELS)})({'|'.join(BODIES)})_(?:fpn_)?backbone", name)
+    simple = [f"build_{body}_simple_fpn_backbone" for body in BODIES]
+    name = config.expect("MODEL.BACKBONE.NAME", *builders, *pyramids, *simple)
+    found = re.fullmatch(rf"build_(?:{'|'.join(TOP_LEVELS)})({'|'.join(BODIES)})_(?:(?:simple_)?fpn_)?backbone", name)
     if found is None:
         config.unused("MODEL.BACKBONE", "MODEL.RESNETS", "MODEL.FPN")
         return {"backbone": None, "neck": None}  # a problem, which is noted
     body = BODIES[found[1]](config)
     if name not in pyramids:
         config.unused("MODEL.FPN")
-        return {"backbone": body, "neck": None}
+        return {"backbone": body, "neck": vit.simple_pyramid(config) if name in simple else None}
     return {"backbone": body, "neck": _fpn(config, pyramids[name])}
 
 
@@ -111,10 +116,14 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
+RESHAPED: Mapping[str, Callable[[Tensor], Tensor]] = {"backbone.pos_embed": position_grid}
+"""Our names of arrays that have another shape here -> how they get it."""
+
 BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {
     "regnet": regnet.backbone,
     "resnet": _resnet,
     "swin": swin.backbone,
+    "vit": vit.backbone,
 }
 """Detectron2's name of a backbone -> its mapping. Detectron2 has keys for ResNet alone; those of the others are this
 package's, and come from python configs."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from det_detectron2 import lazy_heads, regnet, swin
+from det_detectron2 import lazy_heads, regnet, swin, vit
 from det_detectron2.lazy import Call, Keys, Reader
 from det_detectron2.lazy_parts import anchors, box_weights, loss_weights
 
@@ -235,7 +235,9 @@ TARGETS: Mapping[str, Callable[[Call], Keys]] = {
     "ResNet": resnet,
     "RetinaNet": retinanet,
     "SemSegFPNHead": lazy_heads.semantic_head,
+    "SimpleFeaturePyramid": vit.simple_pyramid_target,
     "StandardROIHeads": lazy_heads.standard_heads,
     "SwinTransformer": swin.target,
+    "ViT": vit.target,
 }
 """Short names of targets -> their meaning."""
