@@ -46,18 +46,15 @@ WEIGHTS = {
             f"regnet{kind.lower()}-{size.lower().replace('.', '-')}-torchvision": (
                 f"RegNet{kind}-{size} trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)"
             )
-            for kind in "XY"
-            for size in ("400MF", "800MF", "1.6GF", "3.2GF", "8GF", "16GF", "32GF")
+            for kind, sizes in (("X", "800MF 1.6GF 3.2GF 8GF 16GF 32GF"), ("Y", "400MF 1.6GF 3.2GF 16GF 32GF"))
+            for size in sizes.split()
         },
         **{
             f"regnet{kind.lower()}-{size.lower().replace('.', '-')}-dds": (
                 f"RegNet{kind}-{size} trained on ImageNet, the paper's weights, from pycls (BGR)"
             )
             for kind in "XY"
-            for size in (
-                *("200MF", "400MF", "600MF", "800MF", "1.6GF", "3.2GF"),
-                *("4GF", "6.4GF", "8GF", "12GF", "16GF", "32GF"),
-            )
+            for size in "200MF 400MF 600MF 800MF 1.6GF 3.2GF 4GF 6.4GF 8GF 12GF 16GF 32GF".split()
         },
     },
     "vgg": {
