@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from detkit.analysis import Analysis
     from detkit.detector import Detector
 
 
@@ -15,3 +16,10 @@ def load(source: Any, **options: Any) -> Detector:
     from detkit.model_directory import load as load_model  # brings torch, which `detkit --help` must not
 
     return load_model(source, **options)
+
+
+def analyze(source: Any, **options: Any) -> Analysis:
+    """What a model costs, part by part: parameters, operations, activations. See `detkit.analysis.analyze`."""
+    from detkit.analysis import analyze as analyze_model
+
+    return analyze_model(source, **options)

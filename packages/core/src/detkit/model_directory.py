@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,11 @@ def load(source: str | Path, *, device: str | torch.device = "cpu", categories: 
     """
     folder = find_model(source)
     if folder is None:
-        return _from_recipe(source, categories).to(device).eval()
+        model = build_recipe(source, categories).to(device)
+        warnings.warn(
+            f"the recipe {source} says how to build a model, not what it learned: its weights are random", stacklevel=3
+        )
+        return model
     if categories is not None:
         raise ValueError(f"{folder} has its own categories; for others, train it on: detkit train ... --init {folder}")
     meta = read_meta(folder)
@@ -215,20 +219,27 @@ def _build(
     return model
 
 
-def _from_recipe(source: str | Path, categories: Categories | None) -> Detector:
+def build_recipe(source: str | Path, categories: Categories | None = None, changes: Iterable[str] = ()) -> Detector:
+    """The model of a recipe with random weights, in evaluation mode.
+
+    Args:
+        source: the recipe's name or a YAML file.
+        categories: the classes; by default those that `load` says.
+        changes: of the config, such as "model.backbone.depth=101".
+
+    Raises:
+        ValueError: there is no such recipe, or it cannot be built.
+    """
     if Path(source).suffix not in (".yaml", ".yml"):
         try:
             registry().find("recipe", str(source))
         except ValueError as error:
             raise ValueError(f"there is no folder {source}, and {error}") from error
-    config = Config.load(source)
+    config = Config.load(source, changes)
     for_coco = config.tree["about"].get("dataset") == "coco"
     if categories is None:
         categories = COCO if for_coco else Categories.numbered(_UNNAMED_CLASSES)
     pixels = COCO_PIXELS if for_coco else Categories.numbered(_UNNAMED_CLASSES)
-    warnings.warn(
-        f"the recipe {source} says how to build a model, not what it learned: its weights are random", stacklevel=4
-    )
     model = config.build("model", categories=categories, semantic_categories=pixels)
     assert isinstance(model, Detector)
-    return model
+    return model.eval()

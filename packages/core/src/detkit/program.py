@@ -56,11 +56,18 @@ def export_program(
             f"images of {height} x {width} pixels do not suit the model, which needs multiples of {model.divisor}"
             f"{shape}; the next size is {fitting[0]} x {fitting[1]}"
         )
+    inputs = example_inputs(model, height, width, batch_size=batch_size, proposals=proposals)
+    with evaluating(model), torch.no_grad():
+        return torch.export.export(Detect(model), inputs, strict=False)
+
+
+def example_inputs(
+    model: Detector, height: int, width: int, *, batch_size: int = 1, proposals: int = 1000
+) -> tuple[Tensor, ...]:
+    """What `Detect.forward` takes for this model, on its device, for images of one padded size."""
     images = torch.zeros(batch_size, 3, height, width, dtype=torch.uint8, device=model.device)
     sizes = torch.tensor([[height, width]] * batch_size, device=model.device)
-    given: tuple[Tensor, ...] = ()
-    if model.needs_proposals:
-        boxes = torch.zeros(batch_size, proposals, 4, device=model.device)
-        given = (boxes, boxes[..., 0], torch.ones(batch_size, proposals, dtype=torch.bool, device=model.device))
-    with evaluating(model), torch.no_grad():
-        return torch.export.export(Detect(model), (images, sizes, *given), strict=False)
+    if not model.needs_proposals:
+        return images, sizes
+    boxes = torch.zeros(batch_size, proposals, 4, device=model.device)
+    return images, sizes, boxes, boxes[..., 0], torch.ones(batch_size, proposals, dtype=torch.bool, device=model.device)

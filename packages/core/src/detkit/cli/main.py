@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": ("find objects in images", "detkit.cli.predict:main"),
     "data": ("make, check and describe datasets", "detkit.cli.data:main"),
     "models": ("list the recipes that can be trained", "detkit.cli.models:main"),
+    "analyze": ("count a model's parameters and operations", "detkit.cli.analyze:main"),
     "config": ("show, explain and compare configs", "detkit.cli.config:main"),
     "convert": ("turn other projects' weights into models", "detkit.cli.convert:main"),
     "plugins": ("list, check and create plugins", "detkit.cli.plugins:main"),
