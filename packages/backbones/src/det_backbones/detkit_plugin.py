@@ -54,7 +54,10 @@ WEIGHTS = {
                 f"RegNet{kind}-{size} trained on ImageNet, the paper's weights, from pycls (BGR)"
             )
             for kind in "XY"
-            for size in "200MF 400MF 600MF 800MF 1.6GF 3.2GF 4GF 6.4GF 8GF 12GF 16GF 32GF".split()
+            for size in (
+                *("200MF", "400MF", "600MF", "800MF", "1.6GF", "3.2GF"),
+                *("4GF", "6.4GF", "8GF", "12GF", "16GF", "32GF"),
+            )
         },
     },
     "vgg": {

@@ -6,15 +6,45 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
 
 from detkit.interfaces import Backbone
 from detkit.layers import Conv, Norm, freeze, init_relu_conv
 from detkit.structures.shape import Shape
 
 STAGES = ("s1", "s2", "s3", "s4")
+
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "x_200mf": {"depth": 13, "w_a": 36.44, "w_0": 24, "w_m": 2.49, "group_width": 8},
+    "x_400mf": {"depth": 22, "w_a": 24.48, "w_0": 24, "w_m": 2.54, "group_width": 16},
+    "x_600mf": {"depth": 16, "w_a": 36.97, "w_0": 48, "w_m": 2.24, "group_width": 24},
+    "x_800mf": {"depth": 16, "w_a": 35.73, "w_0": 56, "w_m": 2.28, "group_width": 16},
+    "x_1_6gf": {"depth": 18, "w_a": 34.01, "w_0": 80, "w_m": 2.25, "group_width": 24},
+    "x_3_2gf": {"depth": 25, "w_a": 26.31, "w_0": 88, "w_m": 2.25, "group_width": 48},
+    "x_4gf": {"depth": 23, "w_a": 38.65, "w_0": 96, "w_m": 2.43, "group_width": 40},
+    "x_6_4gf": {"depth": 17, "w_a": 60.83, "w_0": 184, "w_m": 2.07, "group_width": 56},
+    "x_8gf": {"depth": 23, "w_a": 49.56, "w_0": 80, "w_m": 2.88, "group_width": 120},
+    "x_12gf": {"depth": 19, "w_a": 73.36, "w_0": 168, "w_m": 2.37, "group_width": 112},
+    "x_16gf": {"depth": 22, "w_a": 55.59, "w_0": 216, "w_m": 2.1, "group_width": 128},
+    "x_32gf": {"depth": 23, "w_a": 69.86, "w_0": 320, "w_m": 2.0, "group_width": 168},
+    "y_200mf": {"depth": 13, "w_a": 36.44, "w_0": 24, "w_m": 2.49, "group_width": 8, "se_ratio": 0.25},
+    "y_400mf": {"depth": 16, "w_a": 27.89, "w_0": 48, "w_m": 2.09, "group_width": 8, "se_ratio": 0.25},
+    "y_600mf": {"depth": 15, "w_a": 32.54, "w_0": 48, "w_m": 2.32, "group_width": 16, "se_ratio": 0.25},
+    "y_800mf": {"depth": 14, "w_a": 38.84, "w_0": 56, "w_m": 2.4, "group_width": 16, "se_ratio": 0.25},
+    "y_1_6gf": {"depth": 27, "w_a": 20.71, "w_0": 48, "w_m": 2.65, "group_width": 24, "se_ratio": 0.25},
+    "y_3_2gf": {"depth": 21, "w_a": 42.63, "w_0": 80, "w_m": 2.66, "group_width": 24, "se_ratio": 0.25},
+    "y_4gf": {"depth": 22, "w_a": 31.41, "w_0": 96, "w_m": 2.24, "group_width": 64, "se_ratio": 0.25},
+    "y_6_4gf": {"depth": 25, "w_a": 33.22, "w_0": 112, "w_m": 2.27, "group_width": 72, "se_ratio": 0.25},
+    "y_8gf": {"depth": 17, "w_a": 76.82, "w_0": 192, "w_m": 2.19, "group_width": 56, "se_ratio": 0.25},
+    "y_12gf": {"depth": 19, "w_a": 73.36, "w_0": 168, "w_m": 2.37, "group_width": 112, "se_ratio": 0.25},
+    "y_16gf": {"depth": 18, "w_a": 106.23, "w_0": 200, "w_m": 2.48, "group_width": 112, "se_ratio": 0.25},
+    "y_32gf": {"depth": 20, "w_a": 115.89, "w_0": 232, "w_m": 2.53, "group_width": 232, "se_ratio": 0.25},
+}
+"""The paper's networks, RegNetX and RegNetY of so many (multiply and add) operations -> arguments of `RegNet`."""
 
 
 def stage_widths(depth: int, w_a: float, w_0: int, w_m: float, group_width: int) -> list[tuple[int, int, int]]:
@@ -40,18 +70,6 @@ def stage_widths(depth: int, w_a: float, w_0: int, w_m: float, group_width: int)
     return stages
 
 
-class SqueezeExcite(nn.Module):
-    """Weights channels by what is in the whole map: mean, 1x1 convolution, ReLU, 1x1 convolution, sigmoid."""
-
-    def __init__(self, channels: int, squeezed: int) -> None:
-        super().__init__()
-        self.reduce = Conv(channels, squeezed, 1, relu=True)
-        self.expand = Conv(squeezed, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.expand(self.reduce(x.mean((2, 3), keepdim=True))).sigmoid()
-
-
 class Block(nn.Module):
     """1x1, grouped 3x3 and 1x1 convolutions of one width, and a shortcut: the X block, with `squeezed` channels in its
     squeeze-and-excitation the Y block."""
@@ -60,7 +78,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv1 = Conv(in_channels, channels, 1, norm=norm, relu=True)
         self.conv2 = Conv(channels, channels, 3, stride=stride, groups=groups, norm=norm, relu=True)
-        self.excite = SqueezeExcite(channels, squeezed) if squeezed else None
+        self.excite = SqueezeExcitation(channels, squeezed) if squeezed else None
         self.conv3 = Conv(channels, channels, 1, norm=norm)
         projected = in_channels != channels or stride != 1
         self.shortcut = Conv(in_channels, channels, 1, stride=stride, norm=norm) if projected else None
@@ -74,10 +92,8 @@ class Block(nn.Module):
 
 
 class RegNet(Backbone):
-    """RegNetX and RegNetY without their classifier. The defaults are RegNetX-4GF; the published 4GF are
-
-        RegNetX-4GF  depth 23, w_a 38.65, w_0 96, w_m 2.43, group_width 40
-        RegNetY-4GF  depth 22, w_a 31.41, w_0 96, w_m 2.24, group_width 64, se_ratio 0.25
+    """RegNetX and RegNetY without their classifier. The defaults are RegNetX-4GF; the other published sizes are in
+    `SIZES`, and `regnetx-1-6gf-dds` and so on are their weights.
 
     Args:
         depth: the number of blocks in all stages together.
@@ -146,7 +162,7 @@ class RegNet(Backbone):
             if name in out_features:
                 self._shapes[name] = Shape(width, stride)
         for module in self.modules():
-            if isinstance(module, Conv):
+            if isinstance(module, nn.Conv2d):
                 init_relu_conv(module)
         for name in ("stem", *STAGES)[:freeze_at]:
             if hasattr(self, name):

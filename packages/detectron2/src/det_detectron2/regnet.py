@@ -21,8 +21,8 @@ NAMES = (
     (_BLOCK + r"f\.a_bn\.(.+)", _OURS + r"conv1.norm.\3"),
     (_BLOCK + r"f\.b\.(weight)", _OURS + r"conv2.\3"),
     (_BLOCK + r"f\.b_bn\.(.+)", _OURS + r"conv2.norm.\3"),
-    (_BLOCK + r"f\.se\.f_ex\.0\.(weight|bias)", _OURS + r"excite.reduce.\3"),
-    (_BLOCK + r"f\.se\.f_ex\.2\.(weight|bias)", _OURS + r"excite.expand.\3"),
+    (_BLOCK + r"f\.se\.f_ex\.0\.(weight|bias)", _OURS + r"excite.fc1.\3"),
+    (_BLOCK + r"f\.se\.f_ex\.2\.(weight|bias)", _OURS + r"excite.fc2.\3"),
     (_BLOCK + r"f\.c\.(weight)", _OURS + r"conv3.\3"),
     (_BLOCK + r"f\.c_bn\.(.+)", _OURS + r"conv3.norm.\3"),
 )

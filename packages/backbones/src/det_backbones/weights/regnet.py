@@ -14,9 +14,9 @@ from detkit.foreign import read_foreign_checkpoint, rename
 PYCLS = "https://dl.fbaipublicfiles.com/pycls/dds_baselines"
 TORCHVISION = "https://download.pytorch.org/models"
 
-# torchvision names its files after the first digits of their checksums
+# torchvision names its files after the first digits of their checksums. Its x_400mf, y_800mf and y_8gf are other
+# networks than the paper's: it rounds half up, and nothing down by more than a tenth, to multiples of a group's width
 TORCHVISION_REGNETS = {
-    "x_400mf": "regnet_x_400mf-adf1edd5.pth",
     "x_800mf": "regnet_x_800mf-ad17e45c.pth",
     "x_1_6gf": "regnet_x_1_6gf-e3633e7f.pth",
     "x_3_2gf": "regnet_x_3_2gf-f342aeae.pth",
@@ -24,10 +24,8 @@ TORCHVISION_REGNETS = {
     "x_16gf": "regnet_x_16gf-2007eb11.pth",
     "x_32gf": "regnet_x_32gf-9d47f8d0.pth",
     "y_400mf": "regnet_y_400mf-c65dace8.pth",
-    "y_800mf": "regnet_y_800mf-1b27b58c.pth",
     "y_1_6gf": "regnet_y_1_6gf-b11a554e.pth",
     "y_3_2gf": "regnet_y_3_2gf-b5a9779c.pth",
-    "y_8gf": "regnet_y_8gf-d0d0e4a8.pth",
     "y_16gf": "regnet_y_16gf-9e6ed7dd.pth",
     "y_32gf": "regnet_y_32gf-4dee3f7a.pth",
 }
@@ -70,8 +68,7 @@ NAMES_OF_TORCHVISION = (
     (_OF_TORCHVISION + r"f\.a\.1\.(.+)", r"s\1.\2.conv1.norm.\3"),
     (_OF_TORCHVISION + r"f\.b\.0\.(weight)", r"s\1.\2.conv2.\3"),
     (_OF_TORCHVISION + r"f\.b\.1\.(.+)", r"s\1.\2.conv2.norm.\3"),
-    (_OF_TORCHVISION + r"f\.se\.fc1\.(.+)", r"s\1.\2.excite.reduce.\3"),
-    (_OF_TORCHVISION + r"f\.se\.fc2\.(.+)", r"s\1.\2.excite.expand.\3"),
+    (_OF_TORCHVISION + r"f\.se\.(fc[12]\..+)", r"s\1.\2.excite.\3"),
     (_OF_TORCHVISION + r"f\.c\.0\.(weight)", r"s\1.\2.conv3.\3"),
     (_OF_TORCHVISION + r"f\.c\.1\.(.+)", r"s\1.\2.conv3.norm.\3"),
 )
@@ -86,8 +83,8 @@ NAMES_OF_PYCLS = (
     (_OF_PYCLS + r"f\.a_bn\.(.+)", r"s\1.{\2-1}.conv1.norm.\3"),
     (_OF_PYCLS + r"f\.b\.(weight)", r"s\1.{\2-1}.conv2.\3"),
     (_OF_PYCLS + r"f\.b_bn\.(.+)", r"s\1.{\2-1}.conv2.norm.\3"),
-    (_OF_PYCLS + r"f\.se\.f_ex\.0\.(.+)", r"s\1.{\2-1}.excite.reduce.\3"),
-    (_OF_PYCLS + r"f\.se\.f_ex\.2\.(.+)", r"s\1.{\2-1}.excite.expand.\3"),
+    (_OF_PYCLS + r"f\.se\.f_ex\.0\.(.+)", r"s\1.{\2-1}.excite.fc1.\3"),
+    (_OF_PYCLS + r"f\.se\.f_ex\.2\.(.+)", r"s\1.{\2-1}.excite.fc2.\3"),
     (_OF_PYCLS + r"f\.c\.(weight)", r"s\1.{\2-1}.conv3.\3"),
     (_OF_PYCLS + r"f\.c_bn\.(.+)", r"s\1.{\2-1}.conv3.norm.\3"),
 )
