@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from detkit.weights import differences
 
+_WHERE = ("model", "blobs", "model_state", "model_ema", "state_dict")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("numpy", "ndarray"): np.ndarray,
@@ -71,7 +72,8 @@ def _read_torch(path: Path) -> Any:
 
 def read_foreign_checkpoint(path: Path) -> dict[str, Tensor]:
     """Arrays by name from a .pkl (pickled NumPy arrays: Detectron2, Detectron) or a .pth file (torch.save), at the top
-    level, under `model`, `blobs` (Detectron) or `model_state` (pycls).
+    level, or under the first that there is of `model`, `blobs` (Detectron), `model_state` (pycls), `model_ema` (the
+    averaged weights of mobile_cv) and `state_dict`.
 
     Raises:
         ValueError: it cannot be read, holds anything but arrays, or is not a checkpoint.
@@ -79,7 +81,7 @@ def read_foreign_checkpoint(path: Path) -> dict[str, Tensor]:
     data = read_foreign_pickle(path, "a checkpoint") if path.suffix == ".pkl" else _read_torch(path)
     model = None
     if isinstance(data, Mapping):
-        model = next((data[key] for key in ("model", "blobs", "model_state") if key in data), data)
+        model = next((data[key] for key in _WHERE if data.get(key) is not None), data)
     if not isinstance(model, Mapping) or not model:
         raise ValueError(f"{path} is not a checkpoint: no mapping from names to arrays in it")
     state = {}
