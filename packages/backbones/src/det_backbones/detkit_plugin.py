@@ -60,6 +60,14 @@ WEIGHTS = {
             )
         },
     },
+    "vit": {
+        "vit-b16-mae": "ViT-B trained on ImageNet as a masked autoencoder, MAE's (RGB)",
+        "vit-l16-mae": "ViT-L trained on ImageNet as a masked autoencoder, MAE's (RGB)",
+        "vit-h14-mae": "ViT-H/14 trained on ImageNet as a masked autoencoder, MAE's (RGB)",
+        "vit-h16-mae": "ViT-H/14 of MAE with patches and positions resized to 16 pixels, Detectron2's (RGB)",
+        "vit-b16-torchvision": "ViT-B/16 trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)",
+        "vit-l16-torchvision": "ViT-L/16 trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)",
+    },
     "vgg": {
         **{
             f"vgg{depth}-torchvision": f"VGG-{depth} trained on ImageNet, torchvision's IMAGENET1K_V1 (RGB)"
