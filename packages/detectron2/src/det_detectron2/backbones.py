@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from det_detectron2 import regnet, swin, vit
+from det_detectron2 import mvit, regnet, swin, vit
 from det_detectron2.config import NORMS, Detectron2Config
 from detkit.foreign_vit import position_grid
 
@@ -19,6 +19,7 @@ TOP_LEVELS = {"": "pool", "retinanet_": "res5", "p67_": "p5"}
 NAMES = (
     (r"backbone\.(?:bottom_up\.)?(stem\.conv1|res[2-5]\.\d+\.(?:conv[123]|shortcut))\.(.+)", r"backbone.\1.\2"),
     (r"backbone\.(?:bottom_up\.)?(res[2-5]\.\d+\.conv2)_offset\.(.+)", r"backbone.\1.offset.\2"),
+    *mvit.NAMES,
     *regnet.NAMES,
     *swin.NAMES,
     *vit.NAMES,
@@ -120,6 +121,7 @@ RESHAPED: Mapping[str, Callable[[Tensor], Tensor]] = {"backbone.pos_embed": posi
 """Our names of arrays that have another shape here -> how they get it."""
 
 BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {
+    "mvit": mvit.backbone,
     "regnet": regnet.backbone,
     "resnet": _resnet,
     "swin": swin.backbone,

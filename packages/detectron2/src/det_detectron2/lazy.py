@@ -23,10 +23,18 @@ class LazyLoader(yaml.SafeLoader):
     """Plain YAML, and the python tags that lazy configs have, as data: names as text, objects as mappings."""
 
 
+def _partial(loader: LazyLoader, node: yaml.MappingNode) -> str:
+    """A partial call, written out as python does: "functools.partial(torch.nn.LayerNorm, eps=1e-06)"."""
+    function, positional, named, _ = loader.construct_mapping(node, deep=True)["state"]
+    arguments = [repr(value) for value in positional] + [f"{name}={value!r}" for name, value in (named or {}).items()]
+    return f"functools.partial({', '.join([str(function), *arguments])})"
+
+
 LazyLoader.add_multi_constructor(
     _PYTHON + "object:", lambda loader, name, node: {"_target_": name, **loader.construct_mapping(node, deep=True)}
 )
 LazyLoader.add_multi_constructor(_PYTHON + "name:", lambda loader, name, node: name)
+LazyLoader.add_constructor(_PYTHON + "object/apply:functools.partial", _partial)
 LazyLoader.add_constructor(
     _PYTHON + "tuple", lambda loader, node: loader.construct_sequence(cast(yaml.SequenceNode, node), deep=True)
 )

@@ -40,6 +40,17 @@ def box_weights(call: Call) -> Any:
     return transform.take("weights")
 
 
+def layer_norm_eps(call: Call, argument: str) -> float:
+    """What the layer norms add to variances, of an argument that is their class, or a partial call of it written
+    out."""
+    layer = str(call.take(argument, "torch.nn.LayerNorm"))
+    name = r"(?:<class ')?torch\.nn(?:\.modules\.normalization)?\.LayerNorm(?:'>)?"
+    found = re.fullmatch(rf"{name}|functools\.partial\({name}(?:,\s*eps=(?P<eps>[-+.\de]+))?\)", layer)
+    if found is None:
+        call.refuse(argument, layer, "torch.nn.LayerNorm with some eps")
+    return float(found["eps"]) if found and found["eps"] else 1e-5
+
+
 def loss_weights(call: Call, first: str, second: str) -> tuple[float, float]:
     """That of the first of two losses, and that of the second in units of it."""
     weight = call.take("loss_weight", 1.0)

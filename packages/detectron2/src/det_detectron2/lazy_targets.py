@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from det_detectron2 import lazy_heads, regnet, swin, vit
+from det_detectron2 import lazy_heads, mvit, regnet, swin, vit
 from det_detectron2.lazy import Call, Keys, Reader
 from det_detectron2.lazy_parts import anchors, box_weights, loss_weights
 
@@ -228,6 +228,7 @@ TARGETS: Mapping[str, Callable[[Call], Keys]] = {
     "FCOS": fcos,
     "FPN": fpn,
     "GeneralizedRCNN": generalized_rcnn,
+    "MViT": mvit.target,
     "PanopticFPN": panoptic_fpn,
     "RPN": rpn,
     "RegNet": regnet.target,

@@ -6,11 +6,11 @@ The keys MODEL.VIT and MODEL.SIMPLE_FPN are this package's.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from det_detectron2.config import NORMS, Detectron2Config
 from det_detectron2.lazy import Call, Keys
+from det_detectron2.lazy_parts import layer_norm_eps
 
 _NET = r"backbone\.(?:net\.)?"
 NAMES = (
@@ -19,8 +19,6 @@ NAMES = (
     (_NET + r"(blocks\.\d+\.residual)\.norm([123])\.(weight|bias)", r"backbone.\1.conv\2.norm.\3"),
     (r"backbone\.simfp_(\d)\.(.+)", r"neck.levels.p\1.\2"),
 )
-
-_LAYER_NORM = r"(?:<class ')?torch\.nn(?:\.modules\.normalization)?\.LayerNorm(?:'>)?"
 
 
 def target(call: Call) -> Keys:
@@ -39,7 +37,7 @@ def target(call: Call) -> Keys:
         "MODEL.VIT.MLP_RATIO": call.take("mlp_ratio", 4.0),
         "MODEL.VIT.QKV_BIAS": call.take("qkv_bias", True),
         "MODEL.VIT.DROP_PATH_RATE": call.take("drop_path_rate", 0.0),
-        "MODEL.VIT.NORM_EPS": _epsilon(call),
+        "MODEL.VIT.NORM_EPS": layer_norm_eps(call, "norm_layer"),
         "MODEL.VIT.USE_ABS_POS": call.take("use_abs_pos", True),
         "MODEL.VIT.USE_REL_POS": call.take("use_rel_pos", False),
         "MODEL.VIT.WINDOW_SIZE": call.take("window_size", 0),
@@ -48,16 +46,6 @@ def target(call: Call) -> Keys:
         "MODEL.VIT.USE_ACT_CHECKPOINT": call.take("use_act_checkpoint", False),
         "MODEL.VIT.PRETRAIN_IMG_SIZE": call.take("pretrain_img_size", 224),
     }
-
-
-def _epsilon(call: Call) -> float:
-    """That of the layer norms, which configs give as a class, or a partial call of it written out."""
-    layer = str(call.take("norm_layer", "torch.nn.LayerNorm"))
-    found = re.fullmatch(rf"(?:functools\.partial\()?{_LAYER_NORM}(?:,\s*eps=(?P<eps>[-+.\de]+)\))?", layer)
-    if found is None:
-        call.refuse("norm_layer", layer, "torch.nn.LayerNorm with some eps")
-        return 1e-5
-    return float(found["eps"] or 1e-5)
 
 
 def backbone(config: Detectron2Config) -> dict[str, Any]:
