@@ -16,7 +16,7 @@ class TestTransforms(TransformContract):
             {"crop_size": [90, 300], "crop_type": "absolute"},
             {"crop_size": [40, 150], "crop_type": "absolute_range"},
         ],
-        "large_scale_jitter": [{"size": 128}],
+        "large_scale_jitter": [{"size": 128}, {"size": 128, "fill": None}],
         "torchvision": [
             {"transform": "RandomRotation", "arguments": {"degrees": 20, "expand": True}},
             {"transform": "RandomAffine", "arguments": {"degrees": 20, "shear": 10}},

@@ -145,6 +145,14 @@ def test_jitter_makes_squares_of_one_size() -> None:
         assert LargeScaleJitter(64, 0.2, 3.0)(sample).image.shape[-2:] == (64, 64)
 
 
+def test_jitter_may_leave_padding_to_the_batch() -> None:
+    sample = make_sample([[10, 10, 40, 30]])
+    height, width = sample.image.shape[-2:]
+    small = LargeScaleJitter(64, 0.5, 0.5, fill=None)(sample).image.shape[-2:]
+    assert tuple(small) == (round(32 * height / max(height, width)), round(32 * width / max(height, width)))
+    assert max(LargeScaleJitter(64, 3.0, 3.0, fill=None)(sample).image.shape[-2:]) == 64
+
+
 def test_instances_that_are_cut_get_the_box_of_what_is_left() -> None:
     from torchvision.transforms.v2 import functional as F
 

@@ -70,11 +70,13 @@ class LargeScaleJitter(Transform):
         size: of the square that comes out, in pixels.
         min_scale: the smallest scale.
         max_scale: the largest scale.
-        fill: grey value of the padding.
+        fill: grey value of the padding; null leaves padding to the batch, for models whose input is padded to squares.
     """
 
-    def __init__(self, size: int = 1024, min_scale: float = 0.1, max_scale: float = 2.0, fill: int = 128) -> None:
-        if size < 1 or not 0 < min_scale <= max_scale or not 0 <= fill <= 255:
+    def __init__(
+        self, size: int = 1024, min_scale: float = 0.1, max_scale: float = 2.0, fill: int | None = 128
+    ) -> None:
+        if size < 1 or not 0 < min_scale <= max_scale or not 0 <= (fill or 0) <= 255:
             raise ValueError(
                 f"size {size}, min_scale {min_scale}, max_scale {max_scale}, fill {fill}: "
                 "size >= 1, 0 < min_scale <= max_scale and fill from 0 to 255 are needed"
@@ -95,6 +97,8 @@ class LargeScaleJitter(Transform):
             sample = moved(
                 sample, F.crop, _place(height, crop_height), _place(width, crop_width), crop_height, crop_width
             )
+        if self.fill is None:
+            return sample
         padding = [0, 0, self.size - crop_width, self.size - crop_height]
         image = F.pad(sample.image, padding, fill=self.fill)
         return replace(sample, image=image, target=moved_target(sample.target, F.pad, padding))
