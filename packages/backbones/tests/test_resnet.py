@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from det_backbones.non_local import NonLocal
 from det_backbones.resnet import ResNet, ResNetRes5
 from detkit.layers import FrozenBatchNorm
 from detkit.structures.shape import Shape
@@ -42,6 +43,50 @@ def test_a_dilated_last_stage_keeps_the_stride() -> None:
     assert model(torch.zeros(1, 3, 64, 96))["res5"].shape == (1, 256, 4, 6)
 
 
+def test_an_output_stride_of_8_dilates_two_stages() -> None:
+    model = ResNet(depth=50, width=8, output_stride=8, multi_grid=[1, 2, 4])
+    assert [shape.stride for shape in model.output_shapes.values()] == [4, 8, 8, 8]
+    assert {block.conv2.dilation for block in model.res4} == {(2, 2)}
+    assert [block.conv2.dilation for block in model.res5] == [(4, 4), (8, 8), (16, 16)]
+    assert model(torch.zeros(1, 3, 64, 96))["res5"].shape == (1, 256, 8, 12)
+
+
+def test_a_deep_stem_is_of_three_convolutions() -> None:
+    stem = ResNet(depth=50, stem="deep", out_features=["res2"]).stem
+    shapes = [tuple(conv.weight.shape) for conv in (stem.conv1, stem.conv2, stem.conv3)]
+    assert shapes == [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3)]
+
+
+def test_non_local_blocks_are_where_they_are_wanted_and_add_nothing_at_first() -> None:
+    torch.manual_seed(0)
+    model = ResNet(depth=18, width=8, norm="gn", non_local={"res3": [1], "res5": [0, 1]})
+    with_blocks = {name for name, module in model.named_modules() if isinstance(module, NonLocal)}
+    assert with_blocks == {"res3.1.non_local", "res5.0.non_local", "res5.1.non_local"}
+    plain = ResNet(depth=18, width=8, norm="gn")
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "non_local" not in name})
+    images = torch.randn(1, 3, 75, 101)
+    for name, features in plain(images).items():
+        assert torch.equal(model(images)[name], features)
+
+
+def test_a_non_local_block_attends_to_all_positions() -> None:
+    """Against the paper's formula (equation 6), position by position."""
+    torch.manual_seed(0)
+    block = NonLocal(8)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(1, 8, 3, 5)
+    coarse = torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)
+    expected = x.clone()
+    for row in range(3):
+        for column in range(5):
+            query = block.theta(x)[0, :, row, column]
+            weights = torch.einsum("c,cij->ij", query, block.phi(coarse)[0]).exp()
+            mean = (weights / weights.sum() * block.g(coarse)[0]).sum(dim=(1, 2))
+            expected[0, :, row, column] += block.out(mean[None, :, None, None])[0, :, 0, 0]
+    torch.testing.assert_close(block(x), expected)
+
+
 def test_deformable_stages_are_those_that_are_named() -> None:
     model = ResNet(depth=50, width=8, deform=["res3", "res5"], modulated=True, deform_groups=2)
     names = {name.removesuffix(".weight") for name in model.state_dict() if name.endswith("offset.weight")}
@@ -68,6 +113,10 @@ def test_the_trunk_on_regions_is_the_last_stage() -> None:
         ({"depth": 34, "groups": 32}, "of bottlenecks, which ResNet-34 does not have"),
         ({"deform": ["res6"]}, r"deform is \['res6'\]; choose from res2, res3, res4, res5"),
         ({"output_stride": 4}, "output_stride is 4"),
+        ({"multi_grid": [1, 2]}, r"multi_grid is \[1, 2\]; res5 of ResNet-50 has 3 blocks"),
+        ({"non_local": {"res4": [6]}}, r"non_local of res4 is \[6\]; its blocks are 0 to 5"),
+        ({"non_local": {"p4": [0]}}, r"non_local is \['p4'\]; choose from res2, res3, res4, res5"),
+        ({"stem": "shallow"}, "stem is 'shallow'; it must be 'basic' or 'deep'"),
         ({"depth": 49}, "18, 34, 50, 101 or 152"),
         ({"out_features": ["p2"]}, "choose from res2, res3, res4, res5"),
         ({"freeze_at": 6}, "freeze_at is 6"),

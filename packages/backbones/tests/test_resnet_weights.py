@@ -1,11 +1,14 @@
 import http.server
 import pickle
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
+from torch import nn
 
 from det_backbones.resnet import ResNet, ResNetRes5
 from det_backbones.weights import resnet as pretrained
@@ -18,21 +21,45 @@ from detkit.structures.shape import Shape
         ("resnet18", {"depth": 18}),
         ("resnet50", {"depth": 50}),
         ("resnext50_32x4d", {"depth": 50, "groups": 32, "width_per_group": 4}),
-        ("wide_resnet50_2", {"depth": 50, "width_per_group": 128}),
     ],
 )
 def test_torchvisions_weights_give_torchvisions_features(name: str, arguments: dict) -> None:
     torch.manual_seed(0)
-    theirs = getattr(torchvision.models, name)(weights=None).eval()
-    for key, buffer in theirs.named_buffers():
-        if "running" in key:
-            buffer.uniform_(*((-0.1, 0.1) if key.endswith("mean") else (0.5, 1.5)))
+    theirs = with_statistics(getattr(torchvision.models, name)(weights=None))
     ours = ResNet(**arguments).eval()
     ours.load_state_dict(pretrained.from_torchvision(theirs.state_dict()))
+    assert_same_features(ours, theirs, lambda x: theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x)))))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("seresnet50", {"depth": 50, "squeeze_excite": True}),
+        ("resnet50s", {"depth": 50, "stem": "deep"}),
+        ("resnet50c", {"depth": 50, "stem": "deep", "stem_channels": 64}),
+    ],
+)
+def test_timms_weights_give_timms_features(name: str, arguments: dict) -> None:
+    torch.manual_seed(0)
+    theirs = with_statistics(timm.create_model(name))
+    ours = ResNet(**arguments).eval()
+    ours.load_state_dict(pretrained.from_timm(theirs.state_dict()))
+    assert_same_features(ours, theirs, lambda x: theirs.maxpool(theirs.act1(theirs.bn1(theirs.conv1(x)))))
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """The model with statistics of batch norms that are not those of a new one, in evaluation mode."""
+    for key, buffer in model.named_buffers():
+        if "running" in key:
+            buffer.uniform_(*((-0.1, 0.1) if key.endswith("mean") else (0.5, 1.5)))
+    return model.eval()
+
+
+def assert_same_features(ours: ResNet, theirs: nn.Module, stem: Callable[[torch.Tensor], torch.Tensor]) -> None:
     x = torch.randn(1, 3, 32, 64)
     with torch.no_grad():
         features = ours(x)
-        y = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        y = stem(x)
         for number in range(1, 5):
             y = getattr(theirs, f"layer{number}")(y)
             scale = y.abs().max()
@@ -40,12 +67,38 @@ def test_torchvisions_weights_give_torchvisions_features(name: str, arguments: d
             torch.testing.assert_close(features[f"res{number + 1}"] / scale, y / scale, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnext101_64x4d", {"depth": 101, "groups": 64, "width_per_group": 4}),
+        ("resnext101_32x8d", {"depth": 101, "groups": 32, "width_per_group": 8}),
+        ("wide_resnet50_2", {"depth": 50, "width_per_group": 128}),
+        ("wide_resnet101_2", {"depth": 101, "width_per_group": 128}),
+    ],
+)
+def test_larger_models_have_the_same_arrays(name: str, arguments: dict) -> None:
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)(weights=None)
+        ours = ResNet(**arguments)
+    converted = pretrained.from_torchvision(theirs.state_dict())
+    assert {name: each.shape for name, each in converted.items()} == {
+        name: each.shape for name, each in ours.state_dict().items()
+    }
+
+
 def test_published_weights_begin_models_that_have_fewer_stages_or_arrays_of_their_own() -> None:
     weights = {name: torch.rand_like(value) for name, value in ResNet(depth=50, width=8).state_dict().items()}
-    for arguments in ({"norm": "bn"}, {"out_features": ["res4"]}, {"deform": ["res4", "res5"], "modulated": True}):
+    for arguments in (
+        {"norm": "bn"},
+        {"out_features": ["res4"]},
+        {"deform": ["res4", "res5"], "modulated": True},
+        {"non_local": {"res4": [4]}, "output_stride": 8},
+    ):
         model = ResNet(depth=50, width=8, **arguments)
         model.load_state_dict(model.fit_weights(weights))
         assert torch.equal(model.res4[1].conv2.weight, weights["res4.1.conv2.weight"])
+    model = ResNet(depth=50, width=8, deform=["res4"])
+    model.load_state_dict(model.fit_weights(weights))
     assert not model.res4[1].conv2.offset.weight.any()
     trunk = ResNetRes5(input_shapes={"region": Shape(128, 16)}, depth=50, width=8)
     trunk.load_state_dict(trunk.fit_weights(weights))
@@ -109,11 +162,13 @@ def test_arrays_that_have_detkits_names_already_are_taken_as_they_are() -> None:
     found = pretrained.from_caffe2(
         {
             "stem.conv1.norm.running_var": torch.ones(1),
+            "stem.conv3.weight": torch.ones(1),
+            "stem.conv3.norm.num_batches_tracked": torch.tensor(1),
             "res2.0.shortcut.weight": torch.ones(1),
             "stem.fc.bias": torch.ones(1),
         }
     )
-    assert set(found) == {"stem.conv1.norm.running_var", "res2.0.shortcut.weight"}
+    assert set(found) == {"stem.conv1.norm.running_var", "stem.conv3.weight", "res2.0.shortcut.weight"}
 
 
 def test_a_strange_blob_is_an_error() -> None:

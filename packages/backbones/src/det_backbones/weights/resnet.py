@@ -16,27 +16,55 @@ from detkit.foreign_resnet import caffe2_name, constant_statistics
 
 DETECTRON = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained"
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained"
+DEEPLAB = "https://dl.fbaipublicfiles.com/detectron2/DeepLab"
 TORCHVISION = "https://download.pytorch.org/models"
+TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download"
 
 # The classifier, and what training left behind
 _NO_BACKBONE = r"(?:stem\.)?(?:fc|linear)\..+|fc1000.*|pred_.*|.*_momentum|lr|conv1_b|.+\.num_batches_tracked"
-_OWN_NAME = r"(?:stem\.conv1|res\d\.\d+\.(?:conv[123]|shortcut))\.(?:weight|norm\..+)"
+_OWN_NAME = r"(?:stem\.conv[123]|res\d\.\d+\.(?:conv[123]|shortcut))\.(?:weight|norm\..+)"
 
-# torchvision names its files after the first digits of their checksums
+# torchvision and timm name their files after the first digits of their checksums
 TORCHVISION_RESNETS = {
-    18: "resnet18-f37072fd.pth",
-    34: "resnet34-b627a593.pth",
-    50: "resnet50-0676ba61.pth",
-    101: "resnet101-63fe2227.pth",
-    152: "resnet152-394f9c45.pth",
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+    "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth",
+    "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
+    "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth",
+    "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
+    "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth",
 }
 
+# What timm has that torchvision does not
+_SQUEEZE_EXCITE = (r"layer(\d)\.(\d+)\.se\.(fc[12]\..+)", r"res{\1+1}.\2.excite.\3")
+_DEEP_STEM = (
+    (r"conv1\.0\.(weight)", r"stem.conv1.\1"),
+    (r"conv1\.1\.(.+)", r"stem.conv1.norm.\1"),
+    (r"conv1\.3\.(weight)", r"stem.conv2.\1"),
+    (r"conv1\.4\.(.+)", r"stem.conv2.norm.\1"),
+    (r"conv1\.6\.(weight)", r"stem.conv3.\1"),
+    (r"bn1\.(.+)", r"stem.conv3.norm.\1"),
+)
+_NOT_USED = (r"fc\..+", r".+\.num_batches_tracked")
 
-def torchvision_resnet(depth: int) -> dict[str, Tensor]:
+
+def torchvision_resnet(name: str) -> dict[str, Tensor]:
     """A ResNet of torchvision (IMAGENET1K_V1): RGB, stride in the 3x3 convolution."""
-    file = TORCHVISION_RESNETS[depth]
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", digits)))
+    file = TORCHVISION_RESNETS[name]
+    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", _digits(file))))
+
+
+def timm_resnet(file: str) -> dict[str, Tensor]:
+    """A ResNet of timm: RGB, stride in the 3x3 convolution."""
+    return from_timm(read_foreign_checkpoint(download(f"{TIMM}/{file}", _digits(file))))
+
+
+def deeplab_resnet(file: str) -> dict[str, Tensor]:
+    """A ResNet with a deep stem from which Detectron2's DeepLab and Panoptic-DeepLab were trained: RGB."""
+    return from_caffe2(read_foreign_checkpoint(download(f"{DEEPLAB}/{file}")))
 
 
 def detectron2_resnet(file: str) -> dict[str, Tensor]:
@@ -49,14 +77,23 @@ def detectron_resnet(file: str) -> dict[str, Tensor]:
     return from_caffe2(read_foreign_checkpoint(download(f"{DETECTRON}/{file}")))
 
 
-resnet18_torchvision = partial(torchvision_resnet, 18)
-resnet34_torchvision = partial(torchvision_resnet, 34)
-resnet50_torchvision = partial(torchvision_resnet, 50)
-resnet101_torchvision = partial(torchvision_resnet, 101)
-resnet152_torchvision = partial(torchvision_resnet, 152)
+resnet18_torchvision = partial(torchvision_resnet, "resnet18")
+resnet34_torchvision = partial(torchvision_resnet, "resnet34")
+resnet50_torchvision = partial(torchvision_resnet, "resnet50")
+resnet101_torchvision = partial(torchvision_resnet, "resnet101")
+resnet152_torchvision = partial(torchvision_resnet, "resnet152")
+resnext50_32x4d_torchvision = partial(torchvision_resnet, "resnext50_32x4d")
+resnext101_32x8d_torchvision = partial(torchvision_resnet, "resnext101_32x8d")
+resnext101_64x4d_torchvision = partial(torchvision_resnet, "resnext101_64x4d")
+wide_resnet50_2_torchvision = partial(torchvision_resnet, "wide_resnet50_2")
+wide_resnet101_2_torchvision = partial(torchvision_resnet, "wide_resnet101_2")
+seresnet50_timm = partial(timm_resnet, "v0.1-weights/seresnet50_ra_224-8efdb4bb.pth")
+resnet52_deeplab = partial(deeplab_resnet, "R-52.pkl")
+resnet103_deeplab = partial(deeplab_resnet, "R-103.pkl")
 resnet50_msra = partial(detectron2_resnet, "MSRA/R-50.pkl")
 resnet101_msra = partial(detectron2_resnet, "MSRA/R-101.pkl")
 resnext101_32x8d_fair = partial(detectron2_resnet, "FAIR/X-101-32x8d.pkl")
+resnext101_64x4d_fair = partial(detectron_resnet, "FBResNeXt/X-101-64x4d.pkl")
 resnext152_32x8d_fair = partial(detectron_resnet, "25093814/X-152-32x8d-IN5k.pkl")
 resnet50_gn_fair = partial(detectron_resnet, "47261647/R-50-GN.pkl")
 resnet101_gn_fair = partial(detectron_resnet, "47592356/R-101-GN.pkl")
@@ -68,7 +105,20 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a ResNet has.
     """
-    renamed, strangers = rename(state, TORCHVISION_NAMES, (r"fc\..+", r".+\.num_batches_tracked"))
+    renamed, strangers = rename(state, TORCHVISION_NAMES, _NOT_USED)
+    _refuse(strangers)
+    return renamed
+
+
+def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's ResNet state dict, also with squeeze-excite (seresnet50) or a deep stem (resnet50s) -> that of `ResNet`,
+    without the classifier.
+
+    Raises:
+        ValueError: an array is of nothing that a ResNet has.
+    """
+    stem = _DEEP_STEM if "conv1.0.weight" in state else ()
+    renamed, strangers = rename(state, (*stem, _SQUEEZE_EXCITE, *TORCHVISION_NAMES), _NOT_USED)
     _refuse(strangers)
     return renamed
 
@@ -97,6 +147,11 @@ def from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 renamed.setdefault(prefix + leaf, constant)
     _refuse(strangers)
     return renamed
+
+
+def _digits(file: str) -> str:
+    """The checksum's first digits in a file's name."""
+    return Path(file).stem.rsplit("-", 1)[-1]
 
 
 def _refuse(strangers: list[str]) -> None:
