@@ -17,6 +17,7 @@ class TestTransforms(TransformContract):
             {"crop_size": [40, 150], "crop_type": "absolute_range"},
         ],
         "large_scale_jitter": [{"size": 128}, {"size": 128, "fill": None}],
+        "random_apply": [{"transforms": [{"name": "random_crop"}, "flip"]}, {"transforms": ["flip"], "p": 1.0}],
         "torchvision": [
             {"transform": "RandomRotation", "arguments": {"degrees": 20, "expand": True}},
             {"transform": "RandomAffine", "arguments": {"degrees": 20, "shear": 10}},

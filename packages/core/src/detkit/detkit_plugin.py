@@ -35,6 +35,12 @@ TRANSFORMS = [
     ),
     Component(
         kind="transform",
+        name="random_apply",
+        target="detkit.data.transforms.chance:RandomApply",
+        summary="others, on some samples",
+    ),
+    Component(
+        kind="transform",
         name="color_jitter",
         target="detkit.data.transforms.colour:ColorJitter",
         summary="brightness, contrast, ...",
