@@ -38,6 +38,8 @@ WEIGHTS = {
     "catalog://ImageNetPretrained/FAIR/X-152-32x8d-IN5k": "resnext152-32x8d-fair",
     "catalog://ImageNetPretrained/FAIR/R-50-GN": "resnet50-gn-fair",
     "catalog://ImageNetPretrained/FAIR/R-101-GN": "resnet101-gn-fair",
+    "https://dl.fbaipublicfiles.com/pycls/dds_baselines/160906383/RegNetX-4.0GF_dds_8gpu.pyth": "regnetx-4gf-dds",
+    "https://dl.fbaipublicfiles.com/pycls/dds_baselines/160906838/RegNetY-4.0GF_dds_8gpu.pyth": "regnety-4gf-dds",
 }
 PATHS = pytest.mark.parametrize("path", CONFIGS)
 BASELINES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "detectron_configs.yaml").read_text())["configs"]
@@ -96,9 +98,10 @@ def explicit(tree: dict[str, Any]) -> dict[str, Any]:
         if part and "in_features" in part:
             part["in_features"] = part["in_features"] or seen
     for part in (tree["backbone"], tree.get("roi_trunk")):
-        if part:
+        if part and part["name"].startswith("resnet"):
             part["width_per_group"] = part["width_per_group"] or part["width"]
-    tree["backbone"]["stem_channels"] = tree["backbone"]["stem_channels"] or tree["backbone"]["width"]
+    if tree["backbone"]["name"] == "resnet":
+        tree["backbone"]["stem_channels"] = tree["backbone"]["stem_channels"] or tree["backbone"]["width"]
     tree["input"]["divisor"] = math.lcm(tree["input"]["divisor"], divisor)
     return tree
 

@@ -16,7 +16,17 @@ from detkit.testing.recipe import RecipeContract
 
 NAMES = sorted(file.stem for file in (Path(det_heads.__file__).parent / "recipes").glob("*.yaml"))
 CONFIGS = {name: Config.load(name) for name in NAMES}
-BACKBONES = {"r50": (50, 1), "r101": (101, 1), "x101-32x8d": (101, 32), "x152-32x8d": (152, 32)}
+BACKBONES: dict[str, dict[str, Any]] = {
+    "r50": {"name": "resnet", "depth": 50, "groups": 1},
+    "r101": {"name": "resnet", "depth": 101, "groups": 1},
+    "x101-32x8d": {"name": "resnet", "depth": 101, "groups": 32},
+    "x152-32x8d": {"name": "resnet", "depth": 152, "groups": 32},
+    "regnetx-4gf": {"name": "regnet", "depth": 23, "w_a": 38.65, "se_ratio": 0.0},
+    "regnety-4gf": {"name": "regnet", "depth": 22, "w_a": 31.41, "se_ratio": 0.25},
+    "fbnetv3a-dsmask": {"name": "fbnet", "arch": "a_dsmask"},
+    "fbnetv3a": {"name": "fbnet", "arch": "a"},
+    "fbnetv3g": {"name": "fbnet", "arch": "g"},
+}
 STYLE = re.compile(
     r"((?:scratch-|rotated-)?(?:cascade-)?(?:(?:fast|faster|mask|keypoint)-rcnn)|retinanet|fcos|rpn|rfcn|panoptic-fpn|semantic-fpn)"
     rf"-({'|'.join(BACKBONES)})(-fpn|-c4|-dc5)?(?:-.+)?"
@@ -43,9 +53,13 @@ WELL_KNOWN = {
     "panoptic-fpn-r50-3x": {"box AP": 40.0, "mask AP": 36.5, "PQ": 41.5},
     "cascade-mask-rcnn-r50-fpn-3x": {"box AP": 44.3, "mask AP": 38.5},
     "mask-rcnn-r50-fpn-100ep-lsj": {"box AP": 44.6, "mask AP": 40.3},
+    "mask-rcnn-regnetx-4gf-fpn-400ep-lsj": {"box AP": 48.6, "mask AP": 43.5},
+    "mask-rcnn-regnety-4gf-fpn-200ep-lsj": {"box AP": 47.8, "mask AP": 43.0},
     "mask-rcnn-r50-fpn-1x-lvis-v0.5": {"box AP": 23.6, "mask AP": 24.4},
     "faster-rcnn-r50-c4-voc": {"box AP": 51.9, "box AP50": 80.3},
     "mask-rcnn-r50-fpn-1x-detectron": {"box AP": 37.7, "mask AP": 33.9},
+    "faster-rcnn-fbnetv3g-fpn": {"box AP": 43.13},
+    "mask-rcnn-fbnetv3a-c4": {"box AP": 23.05, "mask AP": 20.71},
 }
 FALLS = {
     "faster-rcnn-r50-fpn-1x": [60000, 80000],
@@ -68,6 +82,10 @@ KEYPOINT = ("model.heads.keypoint.channels=[16]",)
 SEMANTIC = ("model.semantic_head.channels=32",)
 TRUNK = (*SAMPLES, "model.roi_trunk.width=8", "model.roi_pooling.size=8")
 DENSE = ("model.channels=32",)
+FBNET = (
+    *(*SAMPLES, "model.backbone.width=0.25", "model.heads.box.trunk.width=0.25"),
+    "model.proposal_generator.trunk.width=0.25",
+)
 
 
 class TestRecipes(RecipeContract):
@@ -75,14 +93,22 @@ class TestRecipes(RecipeContract):
     trained: ClassVar = {
         "cascade-mask-rcnn-r50-fpn-1x": (*PYRAMID, *BOX, *MASK),
         "fast-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
+        "faster-rcnn-fbnetv3a-c4": FBNET,
+        "faster-rcnn-fbnetv3g-fpn": (*FBNET, "model.neck.channels=32"),
         "faster-rcnn-r50-c4-1x": (*NARROW, *TRUNK),
         "faster-rcnn-r50-dc5-1x": (*NARROW, *BOX),
         "faster-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
         "fcos-r50-fpn-1x": (*PYRAMID, *DENSE),
         "keypoint-rcnn-r50-fpn-1x": (*PYRAMID, *BOX, *KEYPOINT),
+        "mask-rcnn-fbnetv3a-c4": (*FBNET, "model.heads.mask.trunk.width=0.25"),
+        "mask-rcnn-fbnetv3g-fpn": (*FBNET, "model.neck.channels=32", "model.heads.mask.trunk.width=0.25"),
         "mask-rcnn-quickstart": (),
         "mask-rcnn-r50-c4-1x": (*NARROW, *TRUNK, *MASK),
         "mask-rcnn-r50-dc5-1x": (*NARROW, *BOX, *MASK),
+        "mask-rcnn-regnetx-4gf-fpn-1x": (
+            *(f"model.backbone.{size}" for size in ("depth=6", "w_a=8", "w_0=8", "w_m=2", "group_width=8")),
+            *("model.neck.channels=32", *BOX, *MASK),
+        ),
         "mask-rcnn-r50-fpn-3x-syncbn": (*PYRAMID, *BOX, *MASK, "model.heads.box.conv_channels=16"),
         "panoptic-fpn-r101-dconv-cascade-gn-3x": (
             *(*PYRAMID, *BOX, *SEMANTIC),
@@ -119,19 +145,21 @@ def test_its_name_is_of_one_style_and_says_what_the_backbone_is(name: str) -> No
         return
     match = STYLE.fullmatch(name)
     assert match
-    depth, groups = BACKBONES[match[2]]
+    backbone = BACKBONES[match[2]]
     model = CONFIGS[name].tree["model"]
-    assert (model["backbone"]["depth"], model["backbone"]["groups"]) == (depth, groups)
+    assert backbone.items() <= {key: value for key, value in model["backbone"].items() if key in backbone}.items()
     assert (model["neck"] is None) == (match[3] in ("-c4", "-dc5") or match[1] == "rfcn")
     if model.get("roi_trunk"):
-        assert (match[3], model["roi_trunk"]["depth"]) == ("-c4", depth)
+        assert (match[3], model["roi_trunk"]["depth"]) == ("-c4", backbone["depth"])
     init = CONFIGS[name].tree["init"]
-    if name.startswith("scratch") or name.endswith("lsj"):
+    if name.startswith("scratch") or name.endswith("lsj") or backbone["name"] == "fbnet":
         assert init is None
         assert model["backbone"]["freeze_at"] == 0
+    elif backbone["name"] == "regnet":
+        assert init == f"{match[2]}-dds"
     else:
-        assert re.fullmatch(rf"res(net|next){depth}-(msra|gn-fair|32x8d-fair)", init)
-        assert ("next" in init) == (groups > 1)
+        assert re.fullmatch(rf"res(net|next){backbone['depth']}-(msra|gn-fair|32x8d-fair)", init)
+        assert ("next" in init) == (backbone["groups"] > 1)
         assert ("-gn-" in init) == (model["backbone"]["norm"] == "gn")
 
 
@@ -142,8 +170,8 @@ def test_it_has_a_task_and_numbers_of_that_task(name: str) -> None:
         assert METRIC[about(name)["task"]] in published
         assert all(0 < value < 100 for value in published.values())
         assert about(name)["model id"].isdigit()
-        zoo = "Detectron model zoo, " if name.endswith("-detectron") else "Detectron2 model zoo, "
-        assert about(name)["published by"].startswith(zoo)
+        zoo = "Detectron" if name.endswith("-detectron") else "D2Go" if "-fbnet" in name else "Detectron2"
+        assert about(name)["published by"].startswith(f"{zoo} model zoo, ")
     else:
         assert "model id" not in about(name)
         assert "published by" not in about(name)
@@ -195,6 +223,7 @@ def test_the_learning_rate_falls_where_detectron2s_does(name: str) -> None:
         ("scratch-mask-rcnn-r50-fpn-9x-gn", 0.08),
         ("mask-rcnn-r50-fpn-100ep-lsj", 0.1),
         ("cascade-mask-rcnn-x152-32x8d-fpn-dconv", 0.16),
+        ("faster-rcnn-fbnetv3a-c4", 0.16),
     ],
 )
 def test_the_learning_rate_is_detectron2s(name: str, lr: float) -> None:
