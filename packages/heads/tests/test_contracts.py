@@ -8,6 +8,8 @@ BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 32}
 RPN = {"name": "rpn", "pre_nms_test": 50, "pre_nms_train": 50, "post_nms_test": 30, "post_nms_train": 30}
 RRPN = {**RPN, "name": "rrpn"}
 BOX = {"name": "box", "channels": 32}
+FBNET = {"name": "fbnet-layers", "norm": "gn", "blocks": [{"channels": 8, "expansion": 2}]}
+ENLARGING = {**FBNET, "blocks": [{"channels": 8, "expansion": 2, "squeeze": True}, {"channels": 8, "stride": -2}]}
 FEDERATED = {"classes": 2, "class_frequencies": [5, 0, 10]}
 PYRAMID = {"name": "fpn", "channels": 32, "in_features": ["res3", "res4", "res5"], "top": "res5"}
 SEMANTIC = {"name": "semantic-fpn", "channels": 32}
@@ -25,6 +27,7 @@ class TestProposalGenerators(ProposalGeneratorContract):
             {"channels": [8], "aspect_ratios": [1.0], "pre_nms_test": 20, "smooth_l1_beta": 0.1, "boundary": 0},
             {"channels": [None, 8], "aspect_ratios": [[1.0, 2.0]] * 5, "box_loss": "giou"},
             {"in_features": ["p4"], "sizes": [[32, 64, 128]], "box_loss": "ciou"},
+            {"trunk": FBNET},
             {"in_features": ["p4"], "anchor_boxes": [[[-16, -16, 16, 16], [-9, -20, 9, 20]]], "offset": 0.5},
         ],
         "rrpn": [{"pre_nms_test": 50}, {"angles": [0, 30], "aspect_ratios": [1.0], "sizes": [[32, 64]] * 5}],
@@ -45,6 +48,7 @@ class TestRoiHeads(RoiHeadContract):
             {"channels": 32, "convs": 1, "conv_channels": 8, "norm": "gn", "layers": 1, "class_agnostic": True},
             {"channels": 32, "class_loss": "sigmoid", "box_loss": "giou", "train_on_predicted": True},
             {"channels": 32, "class_loss": "sigmoid", "federated": FEDERATED, "box_loss": "ciou"},
+            {"layers": 0, "trunk": FBNET, "pool_size": 6},
         ],
         "cascade": [
             {"channels": 32},
@@ -70,6 +74,9 @@ class TestRoiHeads(RoiHeadContract):
             {"channels": 16},
             {"channels": 32, "layers": 1, "norm": "gn", "sampling_ratio": 2, "class_agnostic": True},
             {"channels": 16, "aligned": False, "inclusive": True},
+            {"trunk": FBNET, "channels": 16, "pool_size": 7},
+            {"trunk": ENLARGING, "upsample": False, "pool_size": 7},
+            {"layers": 1, "channels": 8, "upsample": False},
         ],
         "rfcn": [{"in_feature": "p4", "channels": 8}, {"in_feature": "p5", "grid": 2, "class_agnostic": False}],
     }

@@ -23,6 +23,14 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "x152-32x8d": {"name": "resnet", "depth": 152, "groups": 32},
     "regnetx-4gf": {"name": "regnet", "depth": 23, "w_a": 38.65, "se_ratio": 0.0},
     "regnety-4gf": {"name": "regnet", "depth": 22, "w_a": 31.41, "se_ratio": 0.25},
+    "mvitv2-t": {"name": "mvit", "embed_dim": 96, "depths": [1, 2, 5, 2], "num_heads": 1},
+    "mvitv2-s": {"name": "mvit", "embed_dim": 96, "depths": [1, 2, 11, 2], "num_heads": 1},
+    "mvitv2-b": {"name": "mvit", "embed_dim": 96, "depths": [2, 3, 16, 3], "num_heads": 1},
+    "mvitv2-l": {"name": "mvit", "embed_dim": 144, "depths": [2, 6, 36, 4], "num_heads": 2},
+    "mvitv2-h": {"name": "mvit", "embed_dim": 192, "depths": [4, 8, 60, 8], "num_heads": 3},
+    "vitdet-b": {"name": "vit", "width": 768, "depth": 12, "heads": 12},
+    "vitdet-l": {"name": "vit", "width": 1024, "depth": 24, "heads": 16},
+    "vitdet-h": {"name": "vit", "width": 1280, "depth": 32, "heads": 16},
     "fbnetv3a-dsmask": {"name": "fbnet", "arch": "a_dsmask"},
     "fbnetv3a": {"name": "fbnet", "arch": "a"},
     "fbnetv3g": {"name": "fbnet", "arch": "g"},
@@ -55,6 +63,13 @@ WELL_KNOWN = {
     "mask-rcnn-r50-fpn-100ep-lsj": {"box AP": 44.6, "mask AP": 40.3},
     "mask-rcnn-regnetx-4gf-fpn-400ep-lsj": {"box AP": 48.6, "mask AP": 43.5},
     "mask-rcnn-regnety-4gf-fpn-200ep-lsj": {"box AP": 47.8, "mask AP": 43.0},
+    "mask-rcnn-mvitv2-t-fpn-3x": {"box AP": 48.3, "mask AP": 43.8},
+    "cascade-mask-rcnn-mvitv2-h-fpn-3x-lsj-in21k": {"box AP": 56.1, "mask AP": 48.5},
+    "cascade-mask-rcnn-mvitv2-b-fpn-100ep-lsj-ln": {"box AP": 55.6, "mask AP": 48.1},
+    "cascade-mask-rcnn-mvitv2-l-fpn-50ep-lsj-ln-lvis-v1": {"box AP": 49.4, "mask AP": 44.2},
+    "mask-rcnn-vitdet-b-100ep": {"box AP": 51.6, "mask AP": 45.9},
+    "cascade-mask-rcnn-vitdet-h-75ep": {"box AP": 58.7, "mask AP": 51.0},
+    "mask-rcnn-vitdet-l-100ep-lvis-v1": {"box AP": 46.1, "mask AP": 43.6},
     "mask-rcnn-r50-fpn-1x-lvis-v0.5": {"box AP": 23.6, "mask AP": 24.4},
     "faster-rcnn-r50-c4-voc": {"box AP": 51.9, "box AP50": 80.3},
     "mask-rcnn-r50-fpn-1x-detectron": {"box AP": 37.7, "mask AP": 33.9},
@@ -69,12 +84,17 @@ FALLS = {
     "cascade-mask-rcnn-x152-32x8d-fpn-dconv": [35000, 45000],
     "mask-rcnn-r50-fpn-100ep-lsj": [163889, 177546],
     "mask-rcnn-r50-fpn-cityscapes": [18000],
+    "cascade-mask-rcnn-mvitv2-l-fpn-50ep-lsj-in21k": [81944, 88773],
+    "cascade-mask-rcnn-vitdet-h-75ep": [122916, 133159],
+    "mask-rcnn-vitdet-b-100ep-lvis-v1": [138889, 150463],
     "faster-rcnn-r50-c4-voc": [12000, 16000],
 }
 """The steps at which Detectron2 divides the learning rate by 10."""
 
 NARROW = ("model.backbone.width=8",)
 PYRAMID = (*NARROW, "model.neck.channels=32")
+VIT = ("model.backbone.width=32", "model.backbone.depth=4", "model.backbone.heads=2", "model.neck.channels=32")
+MVIT = ("model.backbone.embed_dim=8", "model.backbone.depths=[1,1,1,1]", "model.neck.channels=32")
 SAMPLES = ("model.sampling.batch_size_per_image=32",)
 BOX = (*SAMPLES, "model.heads.box.channels=32")
 MASK = ("model.heads.mask.channels=16",)
@@ -92,6 +112,10 @@ class TestRecipes(RecipeContract):
     distribution = "det-heads"
     trained: ClassVar = {
         "cascade-mask-rcnn-r50-fpn-1x": (*PYRAMID, *BOX, *MASK),
+        "cascade-mask-rcnn-mvitv2-b-fpn-100ep-lsj-ln": (*MVIT, *BOX, *MASK, "model.heads.box.conv_channels=16"),
+        "mask-rcnn-mvitv2-t-fpn-3x": (*MVIT, *BOX, *MASK),
+        "cascade-mask-rcnn-vitdet-b-100ep": (*VIT, *BOX, *MASK, "model.heads.box.conv_channels=16"),
+        "mask-rcnn-vitdet-b-100ep": (*VIT, *BOX, *MASK, "model.heads.box.conv_channels=16"),
         "fast-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
         "faster-rcnn-fbnetv3a-c4": FBNET,
         "faster-rcnn-fbnetv3g-fpn": (*FBNET, "model.neck.channels=32"),
@@ -157,6 +181,11 @@ def test_its_name_is_of_one_style_and_says_what_the_backbone_is(name: str) -> No
         assert model["backbone"]["freeze_at"] == 0
     elif backbone["name"] == "regnet":
         assert init == f"{match[2]}-dds"
+    elif backbone["name"] == "mvit":
+        assert re.fullmatch(rf"{match[2]}-(in1k|in21k)-fair", init)
+        assert ("in21k" in init) == ("lsj" in name or name.endswith("in21k"))
+    elif backbone["name"] == "vit":
+        assert init == f"{match[2].replace('det', '')}16-mae"
     else:
         assert re.fullmatch(rf"res(net|next){backbone['depth']}-(msra|gn-fair|32x8d-fair)", init)
         assert ("next" in init) == (backbone["groups"] > 1)
@@ -201,7 +230,8 @@ def test_its_name_says_how_long_it_trains(name: str) -> None:
         twice = 2 if name.endswith("lvis-v1") else 1  # "1x" of more images
         assert images == int(match[1]) * twice * 90_000 * 16
     if match := re.search(r"-(\d+)ep", name):
-        assert images / 118_000 == pytest.approx(int(match[1]), rel=1e-4)
+        epoch = 100_000 if name.endswith("lvis-v1") else 118_000
+        assert images / epoch == pytest.approx(int(match[1]), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", FALLS)
@@ -223,6 +253,11 @@ def test_the_learning_rate_falls_where_detectron2s_does(name: str) -> None:
         ("scratch-mask-rcnn-r50-fpn-9x-gn", 0.08),
         ("mask-rcnn-r50-fpn-100ep-lsj", 0.1),
         ("cascade-mask-rcnn-x152-32x8d-fpn-dconv", 0.16),
+        ("mask-rcnn-mvitv2-t-fpn-3x", 1.6e-4),
+        ("cascade-mask-rcnn-mvitv2-h-fpn-50ep-lsj-ln-lvis-v1", 2e-5),
+        ("mask-rcnn-vitdet-l-100ep", 1e-4),
+        ("cascade-mask-rcnn-vitdet-l-100ep-lvis-v1", 2e-4),
+        ("cascade-mask-rcnn-vitdet-h-100ep-lvis-v1", 1e-4),
         ("faster-rcnn-fbnetv3a-c4", 0.16),
     ],
 )

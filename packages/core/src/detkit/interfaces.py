@@ -101,7 +101,9 @@ class ProposalGenerator(nn.Module, ABC):
 
 class RoiTrunk(nn.Module, ABC):
     """Layers that run once on pooled regions, for all ROI heads: the last stage of a ResNet in "C4" models. Its
-    constructor takes `input_shapes`, in which `region` is what is pooled; its `output_shapes` give the heads'."""
+    constructor takes `input_shapes`, in which `region` is what is pooled; its `output_shapes` give the heads'.
+
+    A head may have one of its own: then `input_shapes` are of the maps that the head sees."""
 
     kind: ClassVar[str] = "roi_trunk"
 

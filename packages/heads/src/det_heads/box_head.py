@@ -12,7 +12,7 @@ from det_heads.class_loss import ClassLoss, FederatedLoss, class_probabilities
 from det_heads.detections import select_detections
 from det_heads.losses import BoxLoss
 from det_heads.pooler import RoiPooler
-from detkit.interfaces import RoiHead, RoiSamples
+from detkit.interfaces import RoiHead, RoiSamples, RoiTrunk
 from detkit.layers import Norm
 from detkit.ops.boxes import clip_boxes, decode_boxes
 from detkit.structures.batch import Targets
@@ -27,9 +27,10 @@ class BoxHead(RoiHead):
         in_features: the maps to pool from, finest first.
         num_classes: without background.
         pool_size, sampling_ratio, aligned, inclusive: of ROIAlign.
-        convs, conv_channels, norm: how many 3x3 convolutions come first, and of which kind.
-        layers, channels: of the fully connected trunk. On the regions of a detector's `roi_trunk` it starts from their
-            mean over the grid; the "C4" models have no layers.
+        trunk: layers of this head's own on what is pooled.
+        convs, conv_channels, norm: how many 3x3 convolutions come first, or after the trunk, and of which kind.
+        layers, channels: of what is fully connected. After a trunk, or a detector's `roi_trunk`, it starts from the
+            regions' mean over the grid; the "C4" models have no layers.
         class_agnostic: one box for all classes of a region, instead of one for each.
         class_loss: "softmax", one class or background; "sigmoid", each class by itself. It decides the scores too.
         federated: which classes count in the loss, where not all are annotated in every image; needs sigmoids.
@@ -57,6 +58,7 @@ class BoxHead(RoiHead):
         sampling_ratio: int = 0,
         aligned: bool = True,
         inclusive: bool = False,
+        trunk: RoiTrunk | None = None,
         convs: int = 0,
         conv_channels: int = 256,
         norm: Norm = "",
@@ -88,7 +90,13 @@ class BoxHead(RoiHead):
         if train_on_predicted and self.pool.shared:
             raise ValueError("train_on_predicted moves the regions, which a roi_trunk has pooled before; leave it out")
         self.trunk = BoxTrunk(
-            self.pool, convs=convs, conv_channels=conv_channels, norm=norm, layers=layers, channels=channels
+            self.pool,
+            trunk=trunk,
+            convs=convs,
+            conv_channels=conv_channels,
+            norm=norm,
+            layers=layers,
+            channels=channels,
         )
         self.predictor = BoxPredictor(
             self.trunk.out_channels, num_classes, class_agnostic=class_agnostic, box_size=len(box_weights)

@@ -8,25 +8,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from det_heads.pooler import RoiPooler
+from detkit.interfaces import RoiTrunk
 from detkit.layers import Conv, Norm, init_linear, init_normal, init_relu_conv
 
 
 class BoxTrunk(nn.Module):
-    """3x3 convolutions, then fully connected layers, all with ReLU. The regions of a detector's `roi_trunk` have gone
-    through a network of their own: what is fully connected sees their mean over the grid.
+    """3x3 convolutions, then fully connected layers, all with ReLU. Where regions have gone through a network of their
+    own, `trunk` or the detector's `roi_trunk`, what is fully connected sees their mean over the grid.
 
     Args:
         pool: where the regions come from.
+        trunk: the network that they go through first.
         convs, conv_channels, norm: of the convolutions.
         layers, channels: of the fully connected layers.
     """
 
     def __init__(
-        self, pool: RoiPooler, *, convs: int, conv_channels: int, norm: Norm, layers: int, channels: int
+        self,
+        pool: RoiPooler,
+        *,
+        trunk: RoiTrunk | None = None,
+        convs: int,
+        conv_channels: int,
+        norm: Norm,
+        layers: int,
+        channels: int,
     ) -> None:
         super().__init__()
-        self.mean = pool.shared
-        widths = [pool.channels] + [conv_channels] * convs
+        self.mean = pool.shared or trunk is not None
+        self.trunk = trunk
+        widths = [pool.channels if trunk is None else trunk.output_shapes["region"].channels] + [conv_channels] * convs
         self.convs = nn.Sequential(*(Conv(a, b, 3, norm=norm, relu=True) for a, b in pairwise(widths)))
         for conv in self.convs:
             init_relu_conv(conv)  # type: ignore[arg-type]
@@ -38,7 +49,7 @@ class BoxTrunk(nn.Module):
 
     def forward(self, regions: Tensor) -> Tensor:
         """Regions (R, C, S, S) -> (R, out_channels)."""
-        x = self.convs(regions)
+        x = self.convs(regions if self.trunk is None else self.trunk(regions))
         x = x.mean(dim=(2, 3)) if self.mean else x.flatten(1)
         for linear in self.linears:
             x = F.relu(linear(x))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from det_heads.pooler import RoiPooler, at_rows, foreground_rows
-from detkit.interfaces import RoiHead, RoiSamples
+from detkit.interfaces import RoiHead, RoiSamples, RoiTrunk
 from detkit.layers import Conv, Norm, init_normal, init_relu_conv
 from detkit.ops.compact import valid_rows
 from detkit.ops.distributed import average_count
@@ -22,18 +22,23 @@ from detkit.structures.shape import Shape
 
 
 class MaskPredictor(nn.Module):
-    """Upsampling by 2 and one logit map for each class, or one for all of them if `class_agnostic`."""
+    """Upsampling by 2, if `upsample`, and one logit map for each class, or one for all of them if `class_agnostic`."""
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int, *, class_agnostic: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, num_classes: int, *, class_agnostic: bool = False, upsample: bool = True
+    ) -> None:
         super().__init__()
-        self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
-        self.logits = nn.Conv2d(channels, 1 if class_agnostic else num_classes, 1)
-        init_relu_conv(self.upsample)
-        init_normal(self.logits, std=0.001)
+        self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, stride=2) if upsample else None
+        self.logits = nn.Conv2d(channels if upsample else in_channels, 1 if class_agnostic else num_classes, 1)
+        if self.upsample is None:
+            init_relu_conv(self.logits)
+        else:
+            init_relu_conv(self.upsample)
+            init_normal(self.logits, std=0.001)
         self.rows_per_class = {} if class_agnostic else {"logits.weight": 1, "logits.bias": 1}
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.logits(F.relu(self.upsample(x)))
+        return self.logits(x if self.upsample is None else F.relu(self.upsample(x)))
 
 
 class MaskHead(RoiHead):
@@ -43,9 +48,12 @@ class MaskHead(RoiHead):
         input_shapes: of the neck's maps.
         in_features: the maps to pool from, finest first.
         num_classes: without background.
-        pool_size, sampling_ratio, aligned, inclusive: of ROIAlign; masks have twice the pool's size.
+        pool_size, sampling_ratio, aligned, inclusive: of ROIAlign; with convolutions and upsampling, masks have twice
+            the pool's size.
+        trunk: layers of this head's own, in place of the convolutions.
         layers, norm: of the convolutions.
         channels: of the convolutions and of the upsampling.
+        upsample: whether there is upsampling by 2 after those layers; else masks have the size that they give.
         class_agnostic: one mask for all classes of a region, instead of one for each.
         weight: of the loss.
         threshold: pixels from this probability on belong to the mask.
@@ -61,9 +69,11 @@ class MaskHead(RoiHead):
         sampling_ratio: int = 0,
         aligned: bool = True,
         inclusive: bool = False,
+        trunk: RoiTrunk | None = None,
         layers: int = 4,
         channels: int = 256,
         norm: Norm = "",
+        upsample: bool = True,
         class_agnostic: bool = False,
         weight: float = 1.0,
         threshold: float = 0.5,
@@ -78,12 +88,18 @@ class MaskHead(RoiHead):
             aligned=aligned,
             inclusive=inclusive,
         )
-        widths = [self.pool.channels] + [channels] * layers
+        widths = [self.pool.channels] + [channels] * (layers if trunk is None else 0)
         convs = [Conv(a, b, 3, norm=norm, relu=True) for a, b in pairwise(widths)]
         for conv in convs:
             init_relu_conv(conv)
-        self.trunk = nn.Sequential(*convs)
-        self.predictor = MaskPredictor(widths[-1], channels, num_classes, class_agnostic=class_agnostic)
+        self.trunk: nn.Module = nn.Sequential(*convs) if trunk is None else trunk
+        self.predictor = MaskPredictor(
+            widths[-1] if trunk is None else trunk.output_shapes["region"].channels,
+            channels,
+            num_classes,
+            class_agnostic=class_agnostic,
+            upsample=upsample,
+        )
         self.weight, self.threshold = weight, threshold
 
     def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:

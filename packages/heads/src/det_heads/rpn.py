@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from det_heads.anchors import cell_anchors, given_anchors, grid_anchors
 from det_heads.losses import BoxLoss, box_loss
-from detkit.interfaces import ProposalGenerator
+from detkit.interfaces import ProposalGenerator, RoiTrunk
 from detkit.layers import Conv, init_normal
 from detkit.ops.boxes import box_sides, clip_boxes, decode_boxes
 from detkit.ops.matching import match_boxes
@@ -35,6 +35,7 @@ class RPN(ProposalGenerator):
             around a point of the grid, in pixels.
         offset: of the first anchor's centre, in strides.
         channels: of the hidden 3 x 3 convolutions, one after the other; null keeps those of its input.
+        trunk: hidden layers in place of those convolutions.
         foreground_iou, background_iou: anchors from the first on are foreground, below the second background, between
             them ignored; each object's best anchors are foreground anyway.
         boundary: anchors that reach out of the image by more than this many pixels are not trained on; null trains on
@@ -49,6 +50,9 @@ class RPN(ProposalGenerator):
         box_loss: "smooth_l1" compares deltas; "giou", "diou" and "ciou" compare boxes.
         smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear; 0 is L1.
         objectness_weight, box_weight: of the losses.
+
+    Raises:
+        ValueError: not one list of sizes, or of ratios, for each map; a trunk that changes the maps' size.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class RPN(ProposalGenerator):
         anchor_boxes: Sequence[Sequence[Sequence[float]]] | None = None,
         offset: float = 0.0,
         channels: Sequence[int | None] = (None,),
+        trunk: RoiTrunk | None = None,
         foreground_iou: float = 0.7,
         background_iou: float = 0.3,
         boundary: float | None = None,
@@ -98,10 +103,15 @@ class RPN(ProposalGenerator):
             self.register_buffer(f"cell_anchors{level}", cell, persistent=False)
         width = input_shapes[self.in_features[0]].channels
         convs = []
-        for outputs in channels:
+        for outputs in channels if trunk is None else ():
             convs.append(Conv(width, outputs or width, 3, relu=True))
             width = convs[-1].out_channels
-        self.trunk = nn.Sequential(*convs)
+        self.trunk: nn.Module = nn.Sequential(*convs)
+        if trunk is not None:
+            hidden = trunk.output_shapes["region"]
+            if hidden.stride != next(iter(input_shapes.values())).stride:
+                raise ValueError("the trunk of an RPN changes the size of the maps; give one whose strides are 1")
+            self.trunk, width = trunk, hidden.channels
         self.objectness = nn.Conv2d(width, len(cells[0]), 1)
         self.deltas = nn.Conv2d(width, len(self.box_weights) * self.objectness.out_channels, 1)
         for layer in (*convs, self.objectness, self.deltas):
