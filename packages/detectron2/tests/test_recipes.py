@@ -38,8 +38,16 @@ WEIGHTS = {
     "catalog://ImageNetPretrained/FAIR/X-152-32x8d-IN5k": "resnext152-32x8d-fair",
     "catalog://ImageNetPretrained/FAIR/R-50-GN": "resnet50-gn-fair",
     "catalog://ImageNetPretrained/FAIR/R-101-GN": "resnet101-gn-fair",
+    "detectron2://ImageNetPretrained/MAE/mae_pretrain_vit_base.pth": "vit-b16-mae",
+    "detectron2://ImageNetPretrained/MAE/mae_pretrain_vit_large.pth": "vit-l16-mae",
+    "detectron2://ImageNetPretrained/MAE/mae_pretrain_vit_huge_p14to16.pth": "vit-h16-mae",
     "https://dl.fbaipublicfiles.com/pycls/dds_baselines/160906383/RegNetX-4.0GF_dds_8gpu.pyth": "regnetx-4gf-dds",
     "https://dl.fbaipublicfiles.com/pycls/dds_baselines/160906838/RegNetY-4.0GF_dds_8gpu.pyth": "regnety-4gf-dds",
+}
+WEIGHTS |= {
+    f"detectron2://ImageNetPretrained/mvitv2/MViTv2_{size.upper()}_{data}.pyth": f"mvitv2-{size}-{data}-fair"
+    for data, sizes in (("in1k", "tsb"), ("in21k", "blh"))
+    for size in sizes
 }
 PATHS = pytest.mark.parametrize("path", CONFIGS)
 BASELINES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "detectron_configs.yaml").read_text())["configs"]
@@ -94,6 +102,11 @@ def explicit(tree: dict[str, Any]) -> dict[str, Any]:
     ResNet's groups are, what images are padded to."""
     tree = copy.deepcopy(tree)
     stages, levels, divisor = maps(json.dumps(tree["backbone"]), json.dumps(tree["neck"]))
+    if tree["backbone"]["name"] == "vit":
+        quarters = [tree["backbone"]["depth"] * number // 4 - 1 for number in range(1, 5)]
+        tree["backbone"]["global_blocks"] = tree["backbone"]["global_blocks"] or quarters
+    if tree["neck"] and "in_feature" in tree["neck"]:
+        (tree["neck"]["in_feature"],) = stages
     for part, seen in ((tree.get("neck"), stages), (tree.get("proposal_generator"), levels), (tree, levels)):
         if part and "in_features" in part:
             part["in_features"] = part["in_features"] or seen
@@ -127,9 +140,13 @@ def test_it_is_trained_alike(path: str) -> None:
     assert train["batch_size"] == solver["IMS_PER_BATCH"]
     optimizer, schedule = train["optimizer"], train["schedule"]
     assert optimizer["lr"] * train["batch_size"] / train["lr_batch_size"] == pytest.approx(solver["BASE_LR"])
+    assert optimizer["name"] == solver.get("OPTIMIZER", "sgd")
+    assert optimizer["layer_decay"] == solver.get("LAYER_DECAY")
+    own = (
+        (("betas", "BETAS"),) if optimizer["name"] == "adamw" else (("momentum", "MOMENTUM"), ("nesterov", "NESTEROV"))
+    )
     for ours_, theirs in (
-        ("momentum", "MOMENTUM"),
-        ("nesterov", "NESTEROV"),
+        *own,
         ("weight_decay", "WEIGHT_DECAY"),
         ("norm_weight_decay", "WEIGHT_DECAY_NORM"),
         ("bias_weight_decay", "WEIGHT_DECAY_BIAS"),
@@ -149,6 +166,11 @@ def test_it_starts_from_the_same_weights(path: str) -> None:
 @PATHS
 def test_images_are_augmented_alike(path: str) -> None:
     wanted = config(path)["INPUT"]
+    flip = {"name": "flip", "horizontal": 0.5, "vertical": 0.0}
+    if wanted["MIN_SIZE_TRAIN"] == "LSJ without padding":
+        jitter = {"name": "large_scale_jitter", "size": 1024, "min_scale": 0.1, "max_scale": 2.0, "fill": None}
+        assert recipe(path).tree["transforms"] == [flip, jitter]
+        return
     if wanted["MIN_SIZE_TRAIN"] == "LSJ":
         expected = [{"name": "large_scale_jitter", "size": 1024, "min_scale": 0.1, "max_scale": 2.0, "fill": 128}]
     else:
@@ -161,10 +183,12 @@ def test_images_are_augmented_alike(path: str) -> None:
             }
         ]
     if wanted["CROP"]["ENABLED"]:
-        expected.insert(
-            0, {"name": "random_crop", "crop_size": wanted["CROP"]["SIZE"], "crop_type": wanted["CROP"]["TYPE"]}
-        )
-    assert recipe(path).tree["transforms"] == [*expected, {"name": "flip", "horizontal": 0.5, "vertical": 0.0}]
+        crop = {"name": "random_crop", "crop_size": wanted["CROP"]["SIZE"], "crop_type": wanted["CROP"]["TYPE"]}
+        if sizes := wanted["CROP"].get("MIN_SIZES"):  # of python configs: for half of the images, made small before
+            resize = {"name": "resize_shortest_edge", "sizes": sizes, "max_size": 1_000_000, "draw": "choice"}
+            crop = {"name": "random_apply", "transforms": [resize, crop], "p": 0.5}
+        expected.insert(0, crop)
+    assert recipe(path).tree["transforms"] == [*expected, flip]
 
 
 def test_every_recipe_of_the_zoo_is_compared() -> None:
