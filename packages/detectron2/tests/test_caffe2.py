@@ -135,6 +135,14 @@ RFCN = {
     "MRCNN": None,
     "TRAIN.DATASETS": "('voc_2007_trainval',)",
 }
+VGG16 = {
+    "FPN": None,
+    "MODEL.CONV_BODY": "VGG16.add_VGG16_conv5_body",
+    "MODEL.MASK_ON": False,
+    "RPN.SIZES": "(32, 64, 128, 256, 512)",
+    "FAST_RCNN": {"ROI_BOX_HEAD": "VGG16.add_VGG16_roi_fc_head", **ALIGN, "ROI_XFORM_RESOLUTION": 14},
+    "MRCNN": None,
+}
 VARIANTS = {
     "Mask R-CNN": {},
     "C4": C4,
@@ -144,6 +152,7 @@ VARIANTS = {
     "proposals": PROPOSALS,
     "given proposals": {"MODEL.FASTER_RCNN": False, "TRAIN.PROPOSAL_FILES": "('proposals.pkl',)"},
     "R-FCN": RFCN,
+    "VGG-16": VGG16,
 }
 
 
@@ -162,6 +171,8 @@ def blobs(variant: str) -> dict[str, Tensor]:
     def normed_or_not(name: str, shape: tuple[int, ...]) -> None:
         (normed if norm == "gn" else layer)(name, shape)
 
+    if variant == "VGG-16":
+        return {name: torch.empty(shape, device="meta") for name, shape in vgg16_shapes().items()}
     normed("conv1", (64, 3, 7, 7), "conv1" if norm == "gn" else "res_conv1")
     inputs = 64
     for stage, count in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True):
@@ -223,6 +234,18 @@ def blobs(variant: str) -> dict[str, Tensor]:
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
+def vgg16_shapes() -> dict[str, tuple[int, ...]]:
+    """Detectron's names and shapes of the arrays of a Faster R-CNN with VGG-16."""
+    inputs, weights = 3, {}
+    for stage, (width, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), 1):
+        for number in range(1, count + 1):
+            weights[f"conv{stage}_{number}"] = (width, inputs, 3, 3)
+            inputs = width
+    weights |= {"conv_rpn": (512, 512, 3, 3), "rpn_cls_logits": (15, 512, 1, 1), "rpn_bbox_pred": (60, 512, 1, 1)}
+    weights |= {"fc6": (4096, 512 * 49), "fc7": (4096, 4096), "cls_score": (81, 4096), "bbox_pred": (324, 4096)}
+    return {f"{name}_{leaf}": shape if leaf == "w" else shape[:1] for name, shape in weights.items() for leaf in "wb"}
+
+
 def write(tmp_path: Path, **changes: Any) -> Path:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(**changes)))
     return tmp_path / "config.yaml"
@@ -269,6 +292,17 @@ def test_the_config_decides_the_model() -> None:
     assert model_tree(DetectronConfig(config(**RETINANET)))["input"]["divisor"] == 128
 
 
+def test_vgg16_has_a_head_of_its_own() -> None:
+    """Detectron pools 7 x 7 for it, whatever the config says."""
+    tree = model_tree(DetectronConfig(config(**VGG16)))
+    assert tree["backbone"] == {"name": "vgg", "depth": 16, "freeze_at": 2, "out_features": ["conv5"]}
+    assert (tree["neck"], tree["input"]["divisor"]) == (None, 1)
+    assert tree["proposal_generator"]["in_features"] == ["conv5"]
+    assert tree["proposal_generator"]["anchor_boxes"] == [anchors(16, [32, 64, 128, 256, 512], [0.5, 1, 2])]
+    box = tree["heads"]["box"]
+    assert (box["in_features"], box["pool_size"], box["layers"], box["channels"]) == (["conv5"], 7, 2, 4096)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -276,8 +310,12 @@ def test_the_config_decides_the_model() -> None:
         ({"TEST.SOFT_NMS.ENABLED": True}, "TEST.SOFT_NMS.ENABLED is True; only False has a counterpart"),
         ({"MRCNN.UPSAMPLE_RATIO": 2}, "MRCNN.UPSAMPLE_RATIO is 2; only 1 has a counterpart"),
         ({"FAST_RCNN.ROI_XFORM_METHOD": "RoIPoolF"}, "only 'RoIAlign' has a counterpart"),
-        ({"FAST_RCNN.ROI_BOX_HEAD": "VGG16.add_VGG16_roi_fc_head"}, "only 'add_roi_2mlp_head' or"),
-        ({"MODEL.CONV_BODY": "VGG16.add_VGG16_conv5_body"}, "only bodies such as FPN.add_fpn_ResNet50_conv5_body"),
+        ({"FAST_RCNN.ROI_BOX_HEAD": "add_VGG_CNN_M_1024_roi_fc_head"}, "only 'add_roi_2mlp_head' or"),
+        ({**VGG16, "FAST_RCNN": C4["FAST_RCNN"]}, "only 'add_roi_2mlp_head' or"),
+        (
+            {"MODEL.CONV_BODY": "VGG_CNN_M_1024.add_VGG_CNN_M_1024_conv5_body"},
+            "only bodies such as FPN.add_fpn_ResNet50",
+        ),
         ({"TEST.NMS": "much"}, "TEST.NMS is 'much'; Detectron wants something like 0.3"),
         ({"MODEL.TYPE": None}, "not a config of Detectron: it has no MODEL.TYPE"),
         ({"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}, "a config of Detectron2: detkit convert detectron2"),

@@ -15,6 +15,7 @@ _LEAVES = {"w": "weight", "b": "bias", "gn_s": "norm.weight", "gn_b": "norm.bias
 
 # What is shared by all levels of a pyramid is named after the finest of them
 _NAMES = (
+    (rf"conv(\d)_(\d)_{_LEAF}", r"backbone.conv\1.{\2-1}.\3"),
     (rf"fpn_inner_res(\d)_\d+_sum(?:_lateral)?_{_LEAF}", r"neck.lateral.p\1.\2"),
     (rf"fpn_res(\d)_\d+_sum_{_LEAF}", r"neck.output.p\1.\2"),
     (rf"fpn_([67])_{_LEAF}", r"neck.top.p\1.\2"),

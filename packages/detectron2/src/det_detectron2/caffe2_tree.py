@@ -9,20 +9,20 @@ that are numbers of pixels.
 Where answers still differ, it is by little. Detectron refines boxes in pixels of the original image, detkit in those of
 the resized one, so that right and lower edges differ by a fraction of a pixel. Detectron turns boxes outside of the
 image into boxes of one pixel, where detkit drops them; it enlarges the heat maps of keypoints as if zeros were around
-them; and its RetinaNet has no score threshold on the coarsest map.
+them; its RetinaNet has no score threshold on the coarsest map; and its VGG drops what is left of a side that does not
+divide by 16.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
+from det_detectron2.caffe2_backbones import backbone, blocks, body_of, levels, neck
 from det_detectron2.caffe2_config import DEFAULTS, DetectronConfig
 
 _TYPES = ("generalized_rcnn", "rpn", "retinanet", "rfcn")
-_BODIES = re.compile(r"(FPN\.add_fpn_|ResNet\.add_)ResNet(50|101|152)_conv([45])_body")
 _ROI_ALIGN = {"aligned": False, "inclusive": True}
 _RPN_BETA = 1 / 9
 _RPN_KEYS = [f"{part}.{key}" for part in ("TEST", "TRAIN") for key in DEFAULTS[part] if key.startswith("RPN_")]
@@ -36,12 +36,12 @@ def model_tree(config: DetectronConfig) -> dict[str, Any]:
     config.expect("TEST.BBOX_REG", True)
     config.unused("TEST.SOFT_NMS", "TEST.BBOX_VOTE")
     kind = config.expect("MODEL.TYPE", *_TYPES)
-    has_pyramid = _body(config)[0]
+    has_pyramid = body_of(config).has_pyramid
     if not has_pyramid:
         config.unused("FPN")
     common: dict[str, Any] = {
-        "backbone": _backbone(config),
-        "neck": _neck(config) if has_pyramid else None,
+        "backbone": backbone(config),
+        "neck": neck(config) if has_pyramid else None,
         "input": _input(config, has_pyramid),
     }
     if kind == "retinanet":
@@ -72,77 +72,8 @@ def anchors(stride: int, sizes: list[float], ratios: list[float]) -> list[list[f
     return boxes
 
 
-def _body(config: DetectronConfig) -> tuple[bool, int, int]:
-    """Whether there is a pyramid, the depth of the ResNet, and its last stage."""
-    match = _BODIES.fullmatch(config.take("MODEL.CONV_BODY"))
-    if match is None:
-        raise ValueError(
-            f"MODEL.CONV_BODY is {config.take('MODEL.CONV_BODY')!r}; only bodies such as "
-            "FPN.add_fpn_ResNet50_conv5_body and ResNet.add_ResNet101_conv4_body have a counterpart"
-        )
-    has_pyramid = match[1].startswith("FPN")
-    config.expect("FPN.FPN_ON", has_pyramid)
-    return has_pyramid, int(match[2]), int(match[3])
-
-
 def _classes(config: DetectronConfig) -> dict[str, int]:
     return {"num_classes": config.take("MODEL.NUM_CLASSES") - 1}  # Detectron counts background
-
-
-def _blocks(config: DetectronConfig) -> dict[str, Any]:
-    function = config.expect("RESNETS.TRANS_FUNC", "bottleneck_transformation", "bottleneck_gn_transformation")
-    norm = "gn" if "_gn_" in function else "bn"
-    config.expect("RESNETS.STEM_FUNC", f"basic_{norm}_stem")
-    config.expect("RESNETS.SHORTCUT_FUNC", f"basic_{norm}_shortcut")
-    for key in ("DIM_PER_GP", "NUM_GROUPS", "EPSILON"):
-        config.expect(f"GROUP_NORM.{key}", config.default(f"GROUP_NORM.{key}"))
-    return {
-        "depth": _body(config)[1],
-        "norm": "gn" if norm == "gn" else "frozen_bn",
-        "stride_in_1x1": config.take("RESNETS.STRIDE_1X1"),
-        "groups": config.take("RESNETS.NUM_GROUPS"),
-        "width_per_group": config.take("RESNETS.WIDTH_PER_GROUP"),
-    }
-
-
-def _backbone(config: DetectronConfig) -> dict[str, Any]:
-    has_pyramid, _, last = _body(config)
-    first = _levels(config)[0] if has_pyramid else last
-    return {
-        "name": "resnet",
-        **_blocks(config),
-        "freeze_at": 2,
-        "output_stride": {1: 32, 2: 16}.get(config.expect("RESNETS.RES5_DILATION", 1, 2)) if last == 5 else 32,
-        "out_features": [f"res{stage}" for stage in range(first, last + 1)],
-    }
-
-
-def _levels(config: DetectronConfig) -> tuple[int, int]:
-    """The finest and the coarsest level of the pyramid, for proposals and heads together."""
-    found = []
-    for what in ("RPN", "ROI"):
-        if config.take(f"FPN.MULTILEVEL_{'ROIS' if what == 'ROI' else what}"):
-            found.append((config.take(f"FPN.{what}_MIN_LEVEL"), config.take(f"FPN.{what}_MAX_LEVEL")))
-    found = found or [(2, 5)]
-    return min(low for low, _ in found), max(high for _, high in found)
-
-
-def _neck(config: DetectronConfig) -> dict[str, Any]:
-    low, high = _levels(config)
-    extra = config.take("FPN.EXTRA_CONV_LEVELS")
-    top = {5: "", 6: "pool" if not extra else None, 7: "res5" if extra else None}.get(high)
-    if top is None:
-        raise ValueError(
-            f"FPN.EXTRA_CONV_LEVELS is {extra} and the coarsest level {high}; only level 5, level 6 by subsampling and "
-            "level 7 by convolutions have a counterpart"
-        )
-    return {
-        "name": "fpn",
-        "in_features": [f"res{level}" for level in range(low, 6)],
-        "channels": config.take("FPN.DIM"),
-        "norm": "gn" if config.take("FPN.USE_GN") else "",
-        "top": top,
-    }
 
 
 def _input(config: DetectronConfig, has_pyramid: bool) -> dict[str, Any]:
@@ -167,9 +98,10 @@ def _rpn(config: DetectronConfig, has_pyramid: bool) -> dict[str, Any]:
         features = [f"p{level}" for level in range(low, high + 1)]
         boxes = [anchors(2**level, [start * 2 ** (level - low)], ratios) for level in range(low, high + 1)]
     else:
-        last = _body(config)[2]
-        features = [f"res{last}"]
-        stride = config.expect("RPN.STRIDE", 16 if last == 4 else 32 // config.take("RESNETS.RES5_DILATION"))
+        body = body_of(config)
+        features = [body.feature]
+        stride = 32 // config.take("RESNETS.RES5_DILATION") if body.feature == "res5" else 16
+        config.expect("RPN.STRIDE", stride)
         boxes = [anchors(stride, config.take("RPN.SIZES"), config.take("RPN.ASPECT_RATIOS"))]
     config.expect("TEST.RPN_MIN_SIZE", 0)
     nms_iou = config.take("TEST.RPN_NMS_THRESH")
@@ -200,20 +132,21 @@ def _heads(config: DetectronConfig, has_pyramid: bool) -> dict[str, Any]:
         config.expect("FPN.MULTILEVEL_ROIS", True)
         config.expect("FPN.ROI_CANONICAL_SCALE", 224)
         config.expect("FPN.ROI_CANONICAL_LEVEL", 4)
-        levels = range(config.take("FPN.ROI_MIN_LEVEL"), config.take("FPN.ROI_MAX_LEVEL") + 1)
-        features = [f"p{level}" for level in levels]
+        low, high = config.take("FPN.ROI_MIN_LEVEL"), config.take("FPN.ROI_MAX_LEVEL")
+        features = [f"p{level}" for level in range(low, high + 1)]
     else:
-        features = [f"res{_body(config)[2]}"]
+        features = [body_of(config).feature]
     tree: dict[str, Any] = {}
-    if config.take("FAST_RCNN.ROI_BOX_HEAD").endswith("add_ResNet_roi_conv5_head"):
+    is_resnet = body_of(config).name == "resnet"
+    if is_resnet and config.take("FAST_RCNN.ROI_BOX_HEAD").endswith("add_ResNet_roi_conv5_head"):
         pooling = _pooling(config, "FAST_RCNN", features)
         size = pooling.pop("pool_size")
         tree["roi_pooling"] = {**pooling, "size": size}
-        tree["roi_trunk"] = {"name": "resnet-res5", **_blocks(config)}
+        tree["roi_trunk"] = {"name": "resnet-res5", **blocks(config)}
         config.unused("FAST_RCNN")
         heads: dict[str, Any] = {"box": {"name": "box", "layers": 0, **_predictor(config)}}
     else:
-        heads = {"box": {**_box_trunk(config), **_pooling(config, "FAST_RCNN", features), **_predictor(config)}}
+        heads = {"box": {**_pooling(config, "FAST_RCNN", features), **_box_trunk(config), **_predictor(config)}}
     if config.take("MODEL.MASK_ON"):
         heads["mask"] = _mask(config, features, shared=bool(tree))
     else:
@@ -250,7 +183,11 @@ def _box_trunk(config: DetectronConfig) -> dict[str, Any]:
         "add_roi_2mlp_head",
         "add_roi_Xconv1fc_head",
         "add_roi_Xconv1fc_gn_head",
+        "add_VGG16_roi_fc_head",
     )
+    if name == "add_VGG16_roi_fc_head":
+        config.unused("FAST_RCNN")
+        return {"name": "box", "pool_size": 7, "layers": 2, "channels": 4096}
     channels = config.take("FAST_RCNN.MLP_HEAD_DIM")
     if name == "add_roi_2mlp_head":
         config.unused("FAST_RCNN.CONV_HEAD_DIM", "FAST_RCNN.NUM_STACKED_CONVS")
@@ -353,7 +290,7 @@ def _retinanet(config: DetectronConfig) -> dict[str, Any]:
     config.expect("RETINANET.BBOX_REG_WEIGHT", 1.0)
     scale, octaves = config.take("RETINANET.ANCHOR_SCALE"), config.take("RETINANET.SCALES_PER_OCTAVE")
     ratios = config.take("RETINANET.ASPECT_RATIOS")
-    low, high = _levels(config)
+    low, high = levels(config)
     boxes = [
         [
             box
