@@ -38,6 +38,8 @@ WEIGHTS = {
     "catalog://ImageNetPretrained/FAIR/X-152-32x8d-IN5k": "resnext152-32x8d-fair",
     "catalog://ImageNetPretrained/FAIR/R-50-GN": "resnet50-gn-fair",
     "catalog://ImageNetPretrained/FAIR/R-101-GN": "resnet101-gn-fair",
+    "detectron2://ImageNetPretrained/swin/swin_base_patch4_window7_224_22k.pth": "swin-b-in22k-microsoft",
+    "detectron2://ImageNetPretrained/swin/swin_large_patch4_window7_224_22k.pth": "swin-l-in22k-microsoft",
     "detectron2://ImageNetPretrained/MAE/mae_pretrain_vit_base.pth": "vit-b16-mae",
     "detectron2://ImageNetPretrained/MAE/mae_pretrain_vit_large.pth": "vit-l16-mae",
     "detectron2://ImageNetPretrained/MAE/mae_pretrain_vit_huge_p14to16.pth": "vit-h16-mae",

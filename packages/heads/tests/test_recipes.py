@@ -28,6 +28,8 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "mvitv2-b": {"name": "mvit", "embed_dim": 96, "depths": [2, 3, 16, 3], "num_heads": 1},
     "mvitv2-l": {"name": "mvit", "embed_dim": 144, "depths": [2, 6, 36, 4], "num_heads": 2},
     "mvitv2-h": {"name": "mvit", "embed_dim": 192, "depths": [4, 8, 60, 8], "num_heads": 3},
+    "swin-b": {"name": "swin", "embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]},
+    "swin-l": {"name": "swin", "embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48]},
     "vitdet-b": {"name": "vit", "width": 768, "depth": 12, "heads": 12},
     "vitdet-l": {"name": "vit", "width": 1024, "depth": 24, "heads": 16},
     "vitdet-h": {"name": "vit", "width": 1280, "depth": 32, "heads": 16},
@@ -67,6 +69,9 @@ WELL_KNOWN = {
     "cascade-mask-rcnn-mvitv2-h-fpn-3x-lsj-in21k": {"box AP": 56.1, "mask AP": 48.5},
     "cascade-mask-rcnn-mvitv2-b-fpn-100ep-lsj-ln": {"box AP": 55.6, "mask AP": 48.1},
     "cascade-mask-rcnn-mvitv2-l-fpn-50ep-lsj-ln-lvis-v1": {"box AP": 49.4, "mask AP": 44.2},
+    "cascade-mask-rcnn-swin-b-fpn-50ep-lsj-ln": {"box AP": 53.9, "mask AP": 46.2},
+    "cascade-mask-rcnn-swin-l-fpn-50ep-lsj-ln": {"box AP": 55.0, "mask AP": 47.2},
+    "cascade-mask-rcnn-swin-l-fpn-50ep-lsj-ln-lvis-v1": {"box AP": 46.0, "mask AP": 41.4},
     "mask-rcnn-vitdet-b-100ep": {"box AP": 51.6, "mask AP": 45.9},
     "cascade-mask-rcnn-vitdet-h-75ep": {"box AP": 58.7, "mask AP": 51.0},
     "mask-rcnn-vitdet-l-100ep-lvis-v1": {"box AP": 46.1, "mask AP": 43.6},
@@ -87,6 +92,8 @@ FALLS = {
     "cascade-mask-rcnn-mvitv2-l-fpn-50ep-lsj-in21k": [81944, 88773],
     "cascade-mask-rcnn-vitdet-h-75ep": [122916, 133159],
     "mask-rcnn-vitdet-b-100ep-lvis-v1": [138889, 150463],
+    "cascade-mask-rcnn-swin-b-fpn-50ep-lsj-ln": [81944, 88773],
+    "cascade-mask-rcnn-swin-l-fpn-50ep-lsj-ln-lvis-v1": [69444, 75231],
     "faster-rcnn-r50-c4-voc": [12000, 16000],
 }
 """The steps at which Detectron2 divides the learning rate by 10."""
@@ -95,6 +102,10 @@ NARROW = ("model.backbone.width=8",)
 PYRAMID = (*NARROW, "model.neck.channels=32")
 VIT = ("model.backbone.width=32", "model.backbone.depth=4", "model.backbone.heads=2", "model.neck.channels=32")
 MVIT = ("model.backbone.embed_dim=8", "model.backbone.depths=[1,1,1,1]", "model.neck.channels=32")
+SWIN = (
+    *("model.backbone.embed_dim=8", "model.backbone.depths=[2,1,1,1]", "model.backbone.num_heads=[1,2,2,4]"),
+    "model.neck.channels=32",
+)
 SAMPLES = ("model.sampling.batch_size_per_image=32",)
 BOX = (*SAMPLES, "model.heads.box.channels=32")
 MASK = ("model.heads.mask.channels=16",)
@@ -114,6 +125,7 @@ class TestRecipes(RecipeContract):
         "cascade-mask-rcnn-r50-fpn-1x": (*PYRAMID, *BOX, *MASK),
         "cascade-mask-rcnn-mvitv2-b-fpn-100ep-lsj-ln": (*MVIT, *BOX, *MASK, "model.heads.box.conv_channels=16"),
         "mask-rcnn-mvitv2-t-fpn-3x": (*MVIT, *BOX, *MASK),
+        "cascade-mask-rcnn-swin-b-fpn-50ep-lsj-ln": (*SWIN, *BOX, *MASK, "model.heads.box.conv_channels=16"),
         "cascade-mask-rcnn-vitdet-b-100ep": (*VIT, *BOX, *MASK, "model.heads.box.conv_channels=16"),
         "mask-rcnn-vitdet-b-100ep": (*VIT, *BOX, *MASK, "model.heads.box.conv_channels=16"),
         "fast-rcnn-r50-fpn-1x": (*PYRAMID, *BOX),
@@ -184,6 +196,8 @@ def test_its_name_is_of_one_style_and_says_what_the_backbone_is(name: str) -> No
     elif backbone["name"] == "mvit":
         assert re.fullmatch(rf"{match[2]}-(in1k|in21k)-fair", init)
         assert ("in21k" in init) == ("lsj" in name or name.endswith("in21k"))
+    elif backbone["name"] == "swin":
+        assert init == f"{match[2]}-in22k-microsoft"
     elif backbone["name"] == "vit":
         assert init == f"{match[2].replace('det', '')}16-mae"
     else:
@@ -256,6 +270,8 @@ def test_the_learning_rate_falls_where_detectron2s_does(name: str) -> None:
         ("mask-rcnn-mvitv2-t-fpn-3x", 1.6e-4),
         ("cascade-mask-rcnn-mvitv2-h-fpn-50ep-lsj-ln-lvis-v1", 2e-5),
         ("mask-rcnn-vitdet-l-100ep", 1e-4),
+        ("cascade-mask-rcnn-swin-l-fpn-50ep-lsj-ln", 4e-5),
+        ("cascade-mask-rcnn-swin-b-fpn-50ep-lsj-ln-lvis-v1", 1e-4),
         ("cascade-mask-rcnn-vitdet-l-100ep-lvis-v1", 2e-4),
         ("cascade-mask-rcnn-vitdet-h-100ep-lvis-v1", 1e-4),
         ("faster-rcnn-fbnetv3a-c4", 0.16),
