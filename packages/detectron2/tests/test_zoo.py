@@ -201,6 +201,19 @@ def test_every_recipe_with_a_model_id_is_of_the_model_that_it_says(monkeypatch: 
     assert found >= 4
 
 
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ", "mask_rcnn_R_50_FPN_100ep_LSJ/42047764/model_final_bb69de"),
+        ("ViTDet/COCO/mask_rcnn_vitdet_h_75ep", "mask_rcnn_vitdet_h/f329145471/model_final_7224f1"),
+        ("ViTDet/LVIS/mask_rcnn_vitdet_h_100ep", "mask_rcnn_vitdet_h/332434656/model_final_866730"),
+    ],
+)
+def test_checkpoints_are_where_detectron2_publishes_them(config: str, path: str) -> None:
+    folder = config.rpartition("/")[0]
+    assert zoo.url(config) == f"https://dl.fbaipublicfiles.com/detectron2/{folder}/{path}.pkl"
+
+
 def test_ids_are_unique() -> None:
     ids = [file.split("/")[0] for file in zoo.ZOO.values()]
     assert len(set(ids)) == len(ids)

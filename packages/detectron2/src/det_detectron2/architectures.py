@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from det_detectron2 import dense, panoptic, rcnn, semantic, swin
+from det_detectron2.backbones import RESHAPED
 from det_detectron2.config import Detectron2Config
+from detkit.foreign import rename
 
 # Constants that follow from the config, in every architecture
 DERIVED = (r"pixel_mean", r"pixel_std", r".+\.num_batches_tracked", *swin.DERIVED)
@@ -30,6 +34,13 @@ class Architecture:
     names: tuple[tuple[str, str], ...]
     derived: tuple[str, ...] = ()
     initial: tuple[str, ...] = ()
+
+    def renamed(self, arrays: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Detectron2's arrays under our names and in our shapes, and the names that have no counterpart."""
+        state, strangers = rename(arrays, self.names, (*DERIVED, *self.derived))
+        for name in RESHAPED.keys() & state.keys():
+            state[name] = RESHAPED[name](state[name])
+        return state, strangers
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from det_detectron2 import zoo
-from det_detectron2.architectures import ARCHITECTURES, DERIVED
-from det_detectron2.backbones import RESHAPED
+from det_detectron2.architectures import ARCHITECTURES
 from det_detectron2.config import Detectron2Config
 from detkit.config import build
 from detkit.detector import Detector
-from detkit.foreign import load_arrays, read_foreign_checkpoint, rename
+from detkit.foreign import load_arrays, read_foreign_checkpoint
 from detkit.interfaces import CheckpointFormat
 from detkit.model_directory import save_model
 from detkit.structures.categories import Categories
@@ -54,10 +53,7 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     )
     assert isinstance(model, Detector)
     arrays = read_foreign_checkpoint(weights)
-    state, strangers = rename(arrays, architecture.names, (*DERIVED, *architecture.derived))
-    for array, reshaped in RESHAPED.items():
-        if array in state:
-            state[array] = reshaped(state[array])
+    state, strangers = architecture.renamed(arrays)
     refusal = f"{weights} does not fit the model that {config_path} describes"
     load_arrays(model, state, strangers, refusal, initial=architecture.initial)
     version = metadata.version("det-detectron2")

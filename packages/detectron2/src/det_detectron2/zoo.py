@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from det_detectron2.architectures import ARCHITECTURES, DERIVED, Architecture
+from det_detectron2.architectures import ARCHITECTURES
 from detkit.config import Config
 from detkit.config.sources import layers
 from detkit.detector import Detector
 from detkit.download import fetch
-from detkit.foreign import load_arrays, read_foreign_checkpoint, rename
+from detkit.foreign import load_arrays, read_foreign_checkpoint
 from detkit.model_directory import save_model
 from detkit.plugins import registry
 from detkit.structures.categories import Categories
@@ -25,7 +26,9 @@ URL = "https://dl.fbaipublicfiles.com/detectron2"
 URL_VARIABLE = "DETKIT_DETECTRON2_URL"
 """The environment variable that names another place with the same files, such as a mirror."""
 
-WEIGHTS_LICENCE = "CC-BY-SA-3.0"  # of all files of the zoo, says its MODEL_ZOO.md
+WEIGHTS_LICENCE = "CC-BY-SA-3.0"
+"""Of all files of the zoo, says its MODEL_ZOO.md; but for models that began from weights of another licence, which the
+recipe names then."""
 
 # Folder of configs -> config -> "model id/digits in the name of its checkpoint"
 _FILES: Mapping[str, Mapping[str, str]] = {
@@ -95,6 +98,32 @@ _FILES: Mapping[str, Mapping[str, str]] = {
         "scratch_mask_rcnn_R_50_FPN_9x_syncbn": "184226666/5ce33e",
     },
     "PascalVOC-Detection": {"faster_rcnn_R_50_C4": "142202221/b1acc2"},
+    "ViTDet/COCO": {
+        "cascade_mask_rcnn_mvitv2_b_in21k_100ep": "325820315/8c3da3",
+        "cascade_mask_rcnn_mvitv2_h_in21k_36ep": "326187358/2234d7",
+        "cascade_mask_rcnn_mvitv2_l_in21k_50ep": "325607715/2141b0",
+        "cascade_mask_rcnn_swin_b_in21k_50ep": "342979038/246a82",
+        "cascade_mask_rcnn_swin_l_in21k_50ep": "342979186/7c897e",
+        "cascade_mask_rcnn_vitdet_b_100ep": "325358525/435fa9",
+        "cascade_mask_rcnn_vitdet_h_75ep": "328730692/f05665",
+        "cascade_mask_rcnn_vitdet_l_100ep": "328021305/1a9f28",
+        "mask_rcnn_vitdet_b_100ep": "325346929/61ccd1",
+        "mask_rcnn_vitdet_h_75ep": "329145471/7224f1",
+        "mask_rcnn_vitdet_l_100ep": "325599698/6146ed",
+    },
+    "ViTDet/LVIS": {
+        "cascade_mask_rcnn_mvitv2_b_in21k_100ep": "329477206/a00567",
+        "cascade_mask_rcnn_mvitv2_h_in21k_50ep": "330445165/ad4220",
+        "cascade_mask_rcnn_mvitv2_l_in21k_50ep": "329661552/7838a5",
+        "cascade_mask_rcnn_swin_b_in21k_50ep": "329222304/a3a348",
+        "cascade_mask_rcnn_swin_l_in21k_50ep": "329222724/2b94db",
+        "cascade_mask_rcnn_vitdet_b_100ep": "329226874/df306f",
+        "cascade_mask_rcnn_vitdet_h_100ep": "332552778/11bbb7",
+        "cascade_mask_rcnn_vitdet_l_100ep": "329042206/3e81c2",
+        "mask_rcnn_vitdet_b_100ep": "329225748/5251c5",
+        "mask_rcnn_vitdet_h_100ep": "332434656/866730",
+        "mask_rcnn_vitdet_l_100ep": "329211570/021b3a",
+    },
     "new_baselines": {
         "mask_rcnn_R_101_FPN_100ep_LSJ": "42025812/4f7b58",
         "mask_rcnn_R_101_FPN_200ep_LSJ": "42131867/0bb7ae",
@@ -127,7 +156,11 @@ def url(config: str) -> str:
     """Where the checkpoint of a config of the zoo is."""
     model_id, digits = ZOO[config].split("/")
     prefix = os.environ.get(URL_VARIABLE, URL).rstrip("/")
-    return f"{prefix}/{config}/{model_id}/{_NOT_FINAL.get(model_id, 'model_final')}_{digits}.pkl"
+    folder = f"{config}/{model_id}"
+    if config.startswith("ViTDet/"):  # folders without the length of the training, and ids of COCO with a letter
+        letter = "f" if "/COCO/" in config else ""
+        folder = f"{re.sub(r'_[0-9]+ep$', '', config)}/{letter}{model_id}"
+    return f"{prefix}/{folder}/{_NOT_FINAL.get(model_id, 'model_final')}_{digits}.pkl"
 
 
 def find(model: str) -> tuple[str, str]:
@@ -177,7 +210,7 @@ def convert(model: str, out: Path, sha256: str | None = None) -> Path:
         "recipe": recipe,
         "source": f"Detectron2 model zoo, {config_path}",
         "weights": {"url": fetched.url, "sha256": fetched.sha256},
-        "licence": {**(about.get("licence") or {}), "weights": WEIGHTS_LICENCE},
+        "licence": {"weights": WEIGHTS_LICENCE, **(about.get("licence") or {})},
     }
     return save_model(detector, out, config=config.tree["model"], meta=meta)
 
@@ -200,12 +233,8 @@ def _recipes() -> dict[str, str]:
 
 def _load(model: nn.Module, arrays: Mapping[str, Tensor], source: str) -> None:
     """With the architecture whose names the arrays have: the one that leaves the fewest strangers."""
-
-    def renamed(architecture: Architecture) -> tuple[dict[str, Tensor], list[str]]:
-        return rename(arrays, architecture.names, (*DERIVED, *architecture.derived))
-
-    best = min(ARCHITECTURES.values(), key=lambda architecture: len(renamed(architecture)[1]))
-    load_arrays(model, *renamed(best), f"{source} does not fit the model", initial=best.initial)
+    best = min(ARCHITECTURES.values(), key=lambda architecture: len(architecture.renamed(arrays)[1]))
+    load_arrays(model, *best.renamed(arrays), f"{source} does not fit the model", initial=best.initial)
 
 
 def _classes(dataset: Any, arrays: Mapping[str, Tensor]) -> dict[str, Categories]:
