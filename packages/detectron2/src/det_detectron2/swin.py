@@ -6,6 +6,7 @@ from typing import Any
 
 from det_detectron2.config import Detectron2Config
 from det_detectron2.lazy import Call, Keys
+from det_detectron2.lazy_parts import layer_norm_eps
 
 PATCH = 4  # pixels
 
@@ -24,7 +25,8 @@ def target(call: Call) -> Keys:
     """What a call of detectron2.modeling.SwinTransformer means."""
     call.expect("patch_size", PATCH, [PATCH, PATCH])
     call.expect("in_chans", 3)
-    call.expect("norm_layer", "torch.nn.LayerNorm", "torch.nn.modules.normalization.LayerNorm")
+    if (eps := layer_norm_eps(call, "norm_layer")) != 1e-5:
+        call.refuse("norm_layer", f"torch.nn.LayerNorm with an eps of {eps}", "one of 1e-05")
     call.expect("qk_scale", None)
     call.expect("drop_rate", 0.0)
     call.expect("attn_drop_rate", 0.0)
