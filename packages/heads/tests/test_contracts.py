@@ -123,6 +123,14 @@ class TestDetectors(DetectorContract):
         ],
         "rcnn": [
             {
+                "backbone": {"name": "fbnet", "arch": "a_dsmask_tiny", "norm": "gn", "out_features": ["trunk3"]},
+                "proposal_generator": {**RPN, "sizes": [[32, 64]], "trunk": FBNET},
+                "heads": {
+                    "box": {"name": "box", "in_features": ["trunk3"], "pool_size": 6, "trunk": FBNET, "layers": 0},
+                    "mask": {"name": "mask", "in_features": ["trunk3"], "trunk": ENLARGING, "upsample": False},
+                },
+            },
+            {
                 "backbone": BACKBONE,
                 "neck": {"name": "fpn", "channels": 32},
                 "proposal_generator": RRPN,
