@@ -32,9 +32,8 @@ class VGG(Backbone):
     Raises:
         ValueError: an argument out of range.
 
-    `forward` takes images (B, 3, H, W) of any size, and returns (B, C, H / stride, W / stride) for each of
-    `out_features`, of stride 1, 2, 4, 8, 16 and of 64, 128, 256, 512, 512 channels. Sides are rounded up, as in Caffe,
-    where the network is from; Detectron and torchvision round down.
+    `forward` takes images (B, 3, H, W) whose sides are multiples of the largest stride, and returns (B, C, H / stride,
+    W / stride) for each of `out_features`, of stride 1, 2, 4, 8, 16 and of 64, 128, 256, 512, 512 channels.
     """
 
     def __init__(
@@ -73,17 +72,13 @@ class VGG(Backbone):
     def output_shapes(self) -> Mapping[str, Shape]:
         return self._shapes
 
-    @property
-    def divisor(self) -> int:
-        return 1
-
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x, features = images, {}
         for name in STAGES:
             if not hasattr(self, name):
                 break
             if name != STAGES[0]:
-                x = F.max_pool2d(x, kernel_size=2, stride=2, ceil_mode=True)
+                x = F.max_pool2d(x, kernel_size=2, stride=2)
             x = getattr(self, name)(x)
             if name in self._shapes:
                 features[name] = x

@@ -10,7 +10,7 @@ Where answers still differ, it is by little. Detectron refines boxes in pixels o
 the resized one, so that right and lower edges differ by a fraction of a pixel. Detectron turns boxes outside of the
 image into boxes of one pixel, where detkit drops them; it enlarges the heat maps of keypoints as if zeros were around
 them; its RetinaNet has no score threshold on the coarsest map; and its VGG drops what is left of a side that does not
-divide by 16.
+divide by 16, where detkit fills up the image.
 """
 
 from __future__ import annotations
