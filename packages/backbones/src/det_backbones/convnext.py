@@ -55,7 +55,7 @@ class ConvNeXt(Backbone):
         dims: channels of each stage.
         layer_scale: with which each channel of a block's branch begins.
         drop_path: probability with which an image leaves out the last block in training; it grows linearly from 0 at
-            the first. The paper's detectors have 0.4 (T) to 0.7 (B and larger).
+            the first. The paper's detectors have 0.4 (T), 0.6 (S), 0.7 (B, L) and 0.8 (XL).
         freeze_at: the stem (1) and the first `freeze_at` - 1 stages are constants in training; 0 trains everything.
         checkpointing: whether training computes activations twice to save memory.
         out_features: the stages to return, each normalised: p0, p1, p2, p3 of stride 4, 8, 16, 32. Stages after the
