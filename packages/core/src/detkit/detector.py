@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from detkit.fusion import optimize
 from detkit.layers import memory_format
 from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
@@ -51,6 +53,9 @@ class Detector(nn.Module, ABC):
 
     rotated: bool = False
     """Whether boxes, of targets too, are rotated: (N, 5) centre x, y, width, height, degrees counter-clockwise."""
+
+    optimized: bool = False
+    """Whether `optimize` was called."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -170,6 +175,29 @@ class Detector(nn.Module, ABC):
             ValueError: there is no test-time augmentation for this kind of model.
         """
         raise ValueError(f"{type(self).__name__} has no test-time augmentation; leave out `tta`")
+
+    def optimize(self) -> Self:
+        """Make this model faster for inference, in place and for good; returns it. Batch norms fold into convolutions
+        (see `detkit.fusion`), with equal answers but for rounding. It can be exported and compiled as before, but
+        neither trained nor saved."""
+        optimize(self)
+        self.optimized = True
+        return self
+
+    def inference_copy(self) -> Detector:
+        """A copy of this model to which `optimize` is done, or the model itself if it is already. The model does not
+        change, and shares with the copy the memory of what does not fold."""
+        if self.optimized:
+            return self
+        shared: dict[int, Any] = {id(each): nn.Parameter(each.detach(), False) for each in self.parameters()}
+        shared.update((id(each), each) for each in self.buffers())
+        return copy.deepcopy(self, shared).optimize()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; `optimize` cannot be undone."""
+        if mode and self.optimized:
+            raise ValueError("this model was optimised for inference, and cannot be trained; load it anew")
+        return super().train(mode)
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ def evaluate(
     workers: int = 2,
     losses: bool = False,
     tta: Augmentation | None = None,
+    optimize: bool = True,
     processes: Processes | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Predict every image of a dataset once and compute metrics.
@@ -40,12 +41,13 @@ def evaluate(
     Several processes each take a part of the images; all must call this together.
 
     Args:
-        model: is left in the mode in which it was found.
+        model: does not change.
         evaluators: are started with this dataset; afterwards they hold all predictions, in the first process.
         batch_size: images at a time, in each process.
         workers: processes that load images, for each process.
         losses: also compute the mean losses, as the section "validation".
         tta: test-time augmentation: each image is seen in several views. Not together with `losses`.
+        optimize: evaluate a copy in which norms are folded (`Detector.inference_copy`): faster, equal but for rounding.
         processes: those of the run, if there are several.
 
     Returns:
@@ -59,6 +61,8 @@ def evaluate(
         raise ValueError("validation losses need a dataset with the model's own classes, in their order")
     if losses and tta:
         raise ValueError("losses are of images as they are trained on: compute them without tta")
+    if optimize:
+        model = model.inference_copy()
     rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
     given = model.input if tta is None else replace(model.input, min_size=0)  # views are made of original images
     loader = eval_loader(dataset, given, batch_size=batch_size, workers=workers, rank=rank, world_size=count)

@@ -124,9 +124,14 @@ def freeze(module: nn.Module) -> None:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d | nn.SyncBatchNorm):
-                frozen = FrozenBatchNorm(child.num_features, child.eps).to(child.weight)
-                frozen.load_state_dict({k: v for k, v in child.state_dict().items() if k != "num_batches_tracked"})
-                setattr(parent, name, frozen)
+                setattr(parent, name, frozen_batch_norm(child))
+
+
+def frozen_batch_norm(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> FrozenBatchNorm:
+    """A batch norm as a constant, with its present statistics."""
+    frozen = FrozenBatchNorm(norm.num_features, norm.eps).to(norm.running_var)
+    frozen.load_state_dict(norm.state_dict(), strict=False)  # it may lack weight and bias, and counts its batches
+    return frozen
 
 
 def init_relu_conv(conv: nn.Conv2d | nn.ConvTranspose2d) -> None:

@@ -31,7 +31,7 @@ from detkit.config import Config, build
 from detkit.detector import Detector
 from detkit.plugins import registry
 from detkit.structures.categories import Categories
-from detkit.structures.coco import COCO, COCO_PIXELS
+from detkit.structures.coco import COCO, COCO_PERSON, COCO_PIXELS
 from detkit.structures.input_spec import InputSpec
 from detkit.weights import differences, read_weights, write_weights
 
@@ -54,9 +54,14 @@ def save_model(
         meta: further keys for meta.json: `licence`, `recipe`, `step`, `metrics`, `source`, ... of plain values.
 
     Raises:
-        ValueError: `folder` holds anything but a model, or `meta` has a key that is the directory's own.
+        ValueError: `folder` holds anything but a model, `meta` has a key that is the directory's own, or the model was
+            optimised for inference.
         OSError: the files cannot be written.
     """
+    if model.optimized:
+        raise ValueError(
+            "this model was optimised for inference: its weights are not those of its config; save it before"
+        )
     folder, meta = Path(folder), dict(meta or {})
     if taken := [key for key in _OWN_KEYS if key in meta]:
         raise ValueError(f"meta has {', '.join(taken)}, which save_model fills in from the model; leave them out")
@@ -91,8 +96,9 @@ def load(source: str | Path, *, device: str | torch.device = "cpu", categories: 
         source: a model directory; a run's directory (its best model, else its last); or a recipe's name or YAML file,
             which gives random weights and a warning.
         device: where the model is put.
-        categories: the classes of a model from a recipe; by default COCO's if the recipe is for COCO, else "class 1" to
-            "class 80". Classes of pixels likewise, 54 for COCO. A model directory has its own.
+        categories: the classes of a model from a recipe; by default COCO's if the recipe is for COCO, its person with
+            keypoints if it is for those, else "class 1" to "class 80". Classes of pixels likewise, 54 for COCO. A model
+            directory has its own.
 
     Raises:
         ValueError: nothing there, an unknown recipe, a broken file, or weights of another model; says which.
@@ -236,10 +242,10 @@ def build_recipe(source: str | Path, categories: Categories | None = None, chang
         except ValueError as error:
             raise ValueError(f"there is no folder {source}, and {error}") from error
     config = Config.load(source, changes)
-    for_coco = config.tree["about"].get("dataset") == "coco"
+    dataset, unnamed = config.tree["about"].get("dataset"), Categories.numbered(_UNNAMED_CLASSES)
     if categories is None:
-        categories = COCO if for_coco else Categories.numbered(_UNNAMED_CLASSES)
-    pixels = COCO_PIXELS if for_coco else Categories.numbered(_UNNAMED_CLASSES)
+        categories = {"coco": COCO, "coco-keypoints": COCO_PERSON}.get(dataset, unnamed)
+    pixels = COCO_PIXELS if dataset == "coco" else unnamed
     model = config.build("model", categories=categories, semantic_categories=pixels)
     assert isinstance(model, Detector)
     return model.eval()

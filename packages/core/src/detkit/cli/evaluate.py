@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
         click.Option(["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images at a time."),
         click.Option(["--workers"], type=click.IntRange(0), default=2, show_default=True, help="That load images."),
         click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.Option(["--optimize/--no-optimize"], default=True, help="Fold norms into convolutions [default: yes]."),
         click.Option(["--processes"], type=click.IntRange(1), default=1, help="Share the images among N processes."),
     ]
     command = click.Command(
@@ -52,6 +53,7 @@ def _evaluate(
     batch_size: int,
     workers: int,
     device: str,
+    optimize: bool,
     processes: int,
 ) -> None:
     from detkit.engine.run import next_folder
@@ -66,8 +68,9 @@ def _evaluate(
 
         again = [model, *arguments, "--out", str(out), "--batch-size", str(batch_size), "--workers", str(workers)]
         again += ["--device", device, *(["--losses"] if losses else [])]
+        again += [] if optimize else ["--no-optimize"]
         raise SystemExit(launch(["eval", *again], processes))
-    _run(model, options, out, losses=losses, batch_size=batch_size, workers=workers, device=device)
+    _run(model, options, out, losses=losses, batch_size=batch_size, workers=workers, device=device, optimize=optimize)
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +86,15 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(
-    source: str, options: dict[str, Any], out: Path, *, losses: bool, batch_size: int, workers: int, device: str
+    source: str,
+    options: dict[str, Any],
+    out: Path,
+    *,
+    losses: bool,
+    batch_size: int,
+    workers: int,
+    device: str,
+    optimize: bool,
 ) -> None:
     from detkit.data.source import find_splits
     from detkit.engine.processes import Processes
@@ -109,6 +120,7 @@ def _run(
             workers=workers,
             losses=losses,
             tta=tta,
+            optimize=optimize,
             processes=processes,
         )
         if not processes.first:

@@ -56,6 +56,7 @@ def main(argv: list[str]) -> int:
         ),
         click.Option(["--tta"], is_flag=True, help="Test-time augmentation: several sizes, each also mirrored."),
         click.Option(["--device"], default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, ..."),
+        click.Option(["--optimize/--no-optimize"], default=True, help="Fold norms into convolutions [default: yes]."),
     ]
     return run(click.Command("predict", callback=_predict, params=params, help=_HELP), "predict", argv)
 
@@ -72,6 +73,7 @@ def _predict(
     proposals: Path | None,
     tta: bool,
     device: str,
+    optimize: bool,
 ) -> None:
     from rich.console import Console
     from rich.progress import track
@@ -112,6 +114,7 @@ def _predict(
         batch_size=batch_size,
         tta=tta,
         proposals=given,
+        optimize=optimize,
         on_unreadable=skip,
     )
     found: Counter[str] = Counter()

@@ -36,6 +36,7 @@ def predict(
     batch_size: int = 1,
     tta: Augmentation | bool = False,
     proposals: Any = None,
+    optimize: bool = True,
 ) -> Prediction | list[Prediction]:
     """Predict for one image or many.
 
@@ -51,6 +52,8 @@ def predict(
             `Augmentation()`: three sizes, each also mirrored.
         proposals: for a model that makes none of its own (Fast R-CNN): the pair (boxes, scores) of one image, boxes
             (N, 4) in its pixels and scores (N,) logits, or a list of such pairs, one for each image.
+        optimize: predict with a copy in which norms are folded (`Detector.inference_copy`): faster, equal but for
+            rounding. A single image is not worth a copy: to predict many one by one, call `model.optimize()` before.
 
     Returns:
         One `Prediction` for one image, a list for a folder, a pattern or a list; on the CPU, in the pixels of the
@@ -69,6 +72,7 @@ def predict(
         batch_size=batch_size,
         tta=tta,
         proposals=proposals,
+        optimize=optimize and not is_single(source),
     )
     predictions = [prediction for _, prediction in pairs]
     return predictions[0] if is_single(source) else predictions
@@ -83,6 +87,7 @@ def stream(
     batch_size: int = 1,
     tta: Augmentation | bool = False,
     proposals: Sequence[tuple[Any, Any]] | None = None,
+    optimize: bool = True,
     on_unreadable: Callable[[Source, ValueError], None] | None = None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
     """Like `predict`, one image after the other, so that any number of them fits into memory.
@@ -106,6 +111,8 @@ def stream(
     augmentation = Augmentation() if tta is True else tta or None
     if augmentation and proposals is not None:
         raise ValueError("proposals are of the image as it is: predict from them without tta")
+    if optimize:
+        model = model.inference_copy()
     return _run(model, images, batch_size, score_threshold, wanted, augmentation)
 
 
