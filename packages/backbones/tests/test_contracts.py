@@ -22,6 +22,19 @@ class TestPlugin(PluginContract):
 class TestBackbones(BackboneContract):
     distribution = "det-backbones"
     arguments = {
+        "timm": [
+            {"model": "test_resnet", "frozen_bn": True},
+            {"model": "test_efficientnet", "freeze_at": "stride4", "out_features": ["stride4", "stride16"]},
+            {"model": "test_convnext", "out_features": ["stride8"]},
+            {"model": "test_mambaout"},
+            {"model": "test_vit"},
+            {"model": "test_maxvit"},
+        ],
+        "torchvision": [
+            {"model": "mobilenet_v3_small"},
+            {"model": "resnet18", "frozen_bn": True, "out_features": ["stride8", "stride16"]},
+            {"model": "regnet_x_400mf", "freeze_at": "stride16"},
+        ],
         "vit": [
             {"width": 32, "depth": 4, "heads": 4, "window": 4, "global_blocks": [3], "image_size": 128},
             {"width": 32, "depth": 3, "heads": 2, "window": 3, "residual_blocks": [1, 2], "drop_path": 0.2},

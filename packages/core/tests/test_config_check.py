@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from detkit.config import Config, ConfigError, build
 from detkit.interfaces import Backbone
-from detkit.plugins import Registry
+from detkit.plugins import Component, Registry, hookimpl
 
 pytestmark = pytest.mark.usefixtures("sample")
 
@@ -123,6 +124,19 @@ def test_a_name_alone_is_a_component_without_arguments() -> None:
     tree = Config.load("sample/first", ["model.backbone=sample/wide"]).tree
     assert tree["model"]["backbone"]["name"] == "sample/wide"
     assert tree["train"]["schedule"] == {"name": "sample/flat"}
+
+
+def test_a_member_of_a_family_is_written_after_its_name(sample: Registry) -> None:
+    family = Component(kind="backbone", name="zoo/any", target="sample.parts:Plain", member="norm")
+    sample.register(SimpleNamespace(detkit_components=hookimpl(lambda: [family])), "zoo")
+    for backbone in ("zoo/any/gn", "{name: zoo/any/gn}", "{name: zoo/any, norm: gn}"):
+        tree = Config.load("sample/first", [f"model.backbone={backbone}"]).tree
+        assert tree["model"]["backbone"]["name"] == "zoo/any"
+        assert tree["model"]["backbone"]["norm"] == "gn"
+    assert build("zoo/any/gn", Backbone).norm == "gn"
+    assert problems("model.backbone={name: zoo/any/gn, norm: bn}") == [
+        "model.backbone.name: the name is 'zoo/any/gn' and 'norm' is given too; leave one out"
+    ]
 
 
 def test_options_keep_the_defaults_of_their_argument_not_of_their_class() -> None:

@@ -76,6 +76,17 @@ def test_a_faulty_component_is_reported(install_plugin: Install, old: str, new: 
     assert problem in with_flat(install_plugin, source)
 
 
+@pytest.mark.parametrize(("member", "wrong"), [("model", False), ("level", True), ("modle", True)])
+def test_a_familys_member_is_an_argument_that_takes_text(install_plugin: Install, member: str, wrong: bool) -> None:
+    plugin = PLUGIN.replace('acme_net.flat:Flat"', f'acme_net.flat:Flat", member="{member}"')
+    flat = FLAT.replace("level: how high.", "level: how high.\n            model: which.").replace(
+        "*,", "*, model: str,"
+    )
+    install_plugin("acme-net", plugin, files={"acme_net/flat.py": flat})
+    importlib.invalidate_caches()
+    assert bool(problems("acme-net").get("schedule acme/flat")) == wrong
+
+
 def test_a_heavy_module_and_missing_metadata_are_reported(
     install_plugin: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,3 +94,35 @@ def test_core_provides_its_components_as_a_plugin() -> None:
     [info] = [info for info in registry().plugins() if info.name == "det-core"]
     assert info.state == "loaded"
     assert {"optimizer", "schedule", "tracker", "transform"} <= {each.kind for each in info.components}
+
+
+def family(name: str) -> Component:
+    return Component(kind="schedule", name=name, target="detkit.engine.schedules:Constant", member="model")
+
+
+def test_what_follows_a_familys_name_is_an_argument(plugins: Registry) -> None:
+    plugins.register(provide(family("acme/zoo"), schedule("acme/flat")), "acme")
+    expanded = plugins.expand("schedule", {"name": "acme/zoo/big/lion.v1", "size": 2})
+    assert expanded == {"name": "acme/zoo", "model": "big/lion.v1", "size": 2}
+    for spec in ({"name": "acme/zoo", "model": "lion"}, {"name": "acme/flat"}, {"name": "acme/zoology/lion"}):
+        assert plugins.expand("schedule", spec) == spec
+
+
+def test_a_member_is_given_once(plugins: Registry) -> None:
+    plugins.register(provide(family("acme/zoo")), "acme")
+    with pytest.raises(ComponentError, match="the name is 'acme/zoo/lion' and 'model' is given too; leave one out"):
+        plugins.expand("schedule", {"name": "acme/zoo/lion", "model": "cat"})
+
+
+def test_a_component_cannot_take_a_familys_name(plugins: Registry) -> None:
+    """Else installing its plugin would change what a config means."""
+    plugins.register(provide(family("zoo")), "det-zoo")
+    plugins.register(provide(schedule("zoo/lion")), "zoo-lion")
+    with pytest.raises(DuplicateComponentError, match="provided by both det-zoo and zoo-lion"):
+        plugins.expand("schedule", {"name": "zoo/lion"})
+
+
+def test_an_unknown_member_of_a_known_family_says_what_to_install(plugins: Registry) -> None:
+    with pytest.raises(UnknownComponentError) as caught:
+        plugins.find("backbone", "timm/resnet18")
+    assert str(caught.value).splitlines()[1] == "  it is provided by det-backbones: pip install det-backbones"

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from detkit.detector import Detector
 from detkit.model_directory import save_model
+from detkit.plugins import Component, hookimpl, registry
 from detkit.structures.categories import Categories
 from detkit.transfer import initialise
 from detkit.weights import write_weights
@@ -98,6 +101,18 @@ def test_weights_of_a_backbone_alone(colours: Detector, tmp_path: Path, prefix: 
     report = initialise(model, path)
     assert torch.equal(model.backbone.weight, colours.backbone.weight)
     assert str(report) == "took over 2 arrays; head begin from random weights, expected"
+
+
+def test_weights_of_a_family_are_those_of_the_member(colours: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*, model: str) -> dict[str, torch.Tensor]:
+        return {name: torch.full_like(value, float(model)) for name, value in colours.backbone.state_dict().items()}
+
+    monkeypatch.setitem(sys.modules, "zoo", SimpleNamespace(load=load))
+    family = Component(kind="weights", name="acme/zoo", target="zoo:load", member="model")
+    registry().register(SimpleNamespace(detkit_components=hookimpl(lambda: [family])), "acme")
+    model = build("cat")
+    initialise(model, "acme/zoo/7")
+    assert (model.backbone.weight == 7).all()
 
 
 def test_a_backbone_with_missing_arrays(colours: Detector) -> None:

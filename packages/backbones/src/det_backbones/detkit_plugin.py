@@ -171,6 +171,20 @@ def detkit_components() -> list[Component]:
             target="det_backbones.fbnet:FBNetLayers",
             summary="The blocks of a head in D2Go's mobile detectors",
         ),
+        *(
+            Component(
+                kind=kind,
+                name=library,
+                target=f"det_backbones.{library}_bridge:{attribute}",
+                summary=summary,
+                member="model",
+            )
+            for library in ("timm", "torchvision")
+            for kind, attribute, summary in (
+                ("backbone", f"{library.capitalize()}Backbone", f"Any classifier of {library}: {library}/NAME"),
+                ("weights", "weights", f"Those of {library}: {library}/NAME"),
+            )
+        ),
         Component(
             kind="roi_trunk",
             name="resnet-res5",

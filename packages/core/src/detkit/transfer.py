@@ -113,9 +113,11 @@ def _read(
         return read_weights(Path(source)), categories, None, str(source)
     folder = find_model(source)
     if folder is None:
-        if str(source) in registry().names("weights"):
+        weights = registry().expand("weights", {"name": str(source)})
+        name = weights.pop("name")
+        if name in registry().names("weights"):
             try:
-                return registry().load("weights", str(source))(), categories, None, str(source)
+                return registry().load("weights", name)(**weights), categories, None, str(source)
             except ValueError as error:
                 raise ValueError(f"{error}. Or do without these weights: init=null") from error
         raise ValueError(

@@ -123,6 +123,8 @@ class Checker:
             self._report(join(path, "name"), f"got {_shown(name)}; wanted the name of a {kind}: {names}")
             return None
         try:
+            value = registry().expand(kind, value)
+            name = value["name"]
             target = registry().load(kind, name)
         except ComponentError as error:
             self._report(join(path, "name"), str(error))

@@ -52,9 +52,19 @@ def check_component(registry: Registry, component: Component) -> str:
         target = registry.load(component.kind, component.name)
     except ValueError as error:
         return str(error)
-    if component.kind in INTERFACES:
-        return _class(component, target)
-    return "" if callable(target) else f"{component.target} cannot be called"
+    if not callable(target):
+        return f"{component.target} cannot be called"
+    problem = _class(component, target) if component.kind in INTERFACES else ""
+    return problem or (_member(component, target) if component.member else "")
+
+
+def _member(component: Component, target: Any) -> str:
+    from detkit.config import schema
+
+    found = schema.parameters(target).get(component.member)
+    if found and found.annotation is str:
+        return ""
+    return f"its member {component.member!r} is no argument of {component.target} that takes text"
 
 
 def _class(component: Component, target: Any) -> str:

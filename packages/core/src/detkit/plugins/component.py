@@ -51,6 +51,8 @@ class Component:
         target: "package.module:attribute", imported when a config asks for the name; for a recipe
             "package:folder/file.yaml", a file in that package.
         summary: one line for lists.
+        member: makes it a family: the argument of the target that takes what follows the name and a slash.
+            {name: zoo/lion} is {name: zoo, model: lion} if "zoo" has the member "model".
 
     Raises:
         ValueError: an unknown kind, or a malformed name or target.
@@ -60,6 +62,7 @@ class Component:
     name: str
     target: str
     summary: str = ""
+    member: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from importlib.resources import files
@@ -96,6 +96,25 @@ class Registry:
             )
         return found[0][1]
 
+    def expand(self, kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """A component's mapping with the member of a family as an argument: {name: timm/resnet18} is
+        {name: timm, model: resnet18}. Other mappings stay as they are.
+
+        Raises:
+            ComponentError: the member is given twice, or the whole name is another component's.
+        """
+        name = spec["name"]
+        for family in self.components(kind):
+            if not family.member or not name.startswith(f"{family.name}/"):
+                continue
+            if name in self._provided[kind]:
+                both = " and ".join(info.name for each in (family.name, name) for info in self.providers(kind, each))
+                raise DuplicateComponentError(f"{kind} {name!r} is provided by both {both}; uninstall one")
+            if family.member in spec:
+                raise ComponentError(f"the name is {name!r} and {family.member!r} is given too; leave one out")
+            return {**spec, "name": family.name, family.member: name.removeprefix(f"{family.name}/")}
+        return dict(spec)
+
     def load(self, kind: str, name: str) -> Any:
         """Import the component with this name.
 
@@ -124,7 +143,8 @@ class Registry:
         known = json.loads(files("detkit.plugins").joinpath("known_components.json").read_text())
         names = sorted({*self.names(kind), *also})
         lines = [f"no {kind} is called {name!r}"]
-        if distribution := known.get(kind, {}).get(name):
+        family = name.partition("/")[0]
+        if distribution := known.get(kind, {}).get(name if family in names else family):
             lines.append(f"it is provided by {distribution}: pip install {distribution}")
         elif near := difflib.get_close_matches(name, names, n=3):
             lines.append(f"did you mean: {', '.join(near)}?")
