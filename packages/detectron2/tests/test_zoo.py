@@ -206,6 +206,11 @@ def test_every_recipe_with_a_model_id_is_of_the_model_that_it_says(monkeypatch: 
     [
         ("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ", "mask_rcnn_R_50_FPN_100ep_LSJ/42047764/model_final_bb69de"),
         ("ViTDet/COCO/mask_rcnn_vitdet_h_75ep", "mask_rcnn_vitdet_h/f329145471/model_final_7224f1"),
+        ("MViTv2/cascade_mask_rcnn_mvitv2_s_3x", "cascade_mask_rcnn_mvitv2_s_3x/f308344647/model_final_279baf"),
+        (
+            "MViTv2/cascade_mask_rcnn_mvitv2_b_in21k_3x",
+            "cascade_mask_rcnn_mvitv2_b_in12k_3x/f309003202/model_final_be5168",
+        ),
         ("ViTDet/LVIS/mask_rcnn_vitdet_h_100ep", "mask_rcnn_vitdet_h/332434656/model_final_866730"),
     ],
 )

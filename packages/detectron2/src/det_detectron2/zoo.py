@@ -97,6 +97,15 @@ _FILES: Mapping[str, Mapping[str, str]] = {
         "scratch_mask_rcnn_R_50_FPN_9x_gn": "183808979/da7b4c",
         "scratch_mask_rcnn_R_50_FPN_9x_syncbn": "184226666/5ce33e",
     },
+    "MViTv2": {
+        "cascade_mask_rcnn_mvitv2_b_3x": "308109448/421a91",
+        "cascade_mask_rcnn_mvitv2_b_in21k_3x": "309003202/be5168",
+        "cascade_mask_rcnn_mvitv2_h_in21k_lsj_3x": "309013744/30d36b",
+        "cascade_mask_rcnn_mvitv2_l_in21k_lsj_50ep": "308099658/c41c5a",
+        "cascade_mask_rcnn_mvitv2_s_3x": "308344647/279baf",
+        "cascade_mask_rcnn_mvitv2_t_3x": "308344828/c6967a",
+        "mask_rcnn_mvitv2_t_3x": "307611773/1a1c30",
+    },
     "PascalVOC-Detection": {"faster_rcnn_R_50_C4": "142202221/b1acc2"},
     "ViTDet/COCO": {
         "cascade_mask_rcnn_mvitv2_b_in21k_100ep": "325820315/8c3da3",
@@ -160,6 +169,8 @@ def url(config: str) -> str:
     if config.startswith("ViTDet/"):  # folders without the length of the training, and ids of COCO with a letter
         letter = "f" if "/COCO/" in config else ""
         folder = f"{re.sub(r'_[0-9]+ep$', '', config)}/{letter}{model_id}"
+    elif config.startswith("MViTv2/"):
+        folder = f"{config.replace('_in21k_', '_in12k_')}/f{model_id}"
     return f"{prefix}/{folder}/{_NOT_FINAL.get(model_id, 'model_final')}_{digits}.pkl"
 
 
