@@ -325,13 +325,20 @@ def problems(tree: Tree, folder: Path) -> str:
     return "\n".join(config.problems())
 
 
+@pytest.mark.parametrize("text", ["configs.common.<lambda>", "<function <lambda> at 0x7f3a5c1d2ef0>"])
+def test_a_norm_that_is_a_function_is_the_batch_norm_that_detectron2s_functions_make(text: str, tmp_path: Path) -> None:
+    tree = lazy()
+    tree["model"]["roi_heads"]["mask_head"]["conv_norm"] = text
+    assert built(read(tree, tmp_path))["heads"]["mask"]["norm"] == "sync_bn"
+
+
 def test_what_has_no_counterpart_is_named(tmp_path: Path) -> None:
     tree = lazy()
     heads = tree["model"]["roi_heads"]
     heads["soft_nms"] = True
     heads["box_pooler"]["scales"] = [0.25, 0.125]
     heads["box_head"]["conv_dims"] = [8, 16]
-    heads["mask_head"]["conv_norm"] = "configs.model.<lambda>"
+    heads["mask_head"]["conv_norm"] = "configs.model.my_norm"
     tree["model"]["proposal_generator"]["anchor_generator"]["strides"] = [8, 16, 32, 64, 128]
     tree["extra"] = 1
     message = problems(tree, tmp_path)
@@ -339,7 +346,7 @@ def test_what_has_no_counterpart_is_named(tmp_path: Path) -> None:
         "model.roi_heads.soft_nms (= True) has no counterpart",
         "model.roi_heads.box_pooler.scales is [0.25, 0.125]; only [0.25, 0.125, 0.0625, 0.03125] has a counterpart",
         "model.roi_heads.box_head.conv_dims is [8, 16]; only one value for all has a counterpart",
-        "model.roi_heads.mask_head.conv_norm is 'configs.model.<lambda>'; only the name of a norm",
+        "model.roi_heads.mask_head.conv_norm is 'configs.model.my_norm'; only the name of a norm",
         "model.proposal_generator.anchor_generator.strides is [8, 16, 32, 64, 128]; only [4, 8, 16, 32, 64]",
         "extra (= 1) has no counterpart",
     ):

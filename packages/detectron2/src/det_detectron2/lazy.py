@@ -154,6 +154,10 @@ class Call:
         name = self.take(argument, default) or ""
         if name in ("nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"):
             return "SyncBN"  # they differ in how processes are synchronised, not in what is computed
+        if isinstance(name, str) and "<lambda>" in name:
+            return (
+                "SyncBN"  # what the functions in Detectron2's configs make; another norm has other arrays, which fail
+            )
         if not isinstance(name, str) or not name.isalnum():
             if name:
                 self.refuse(argument, name, "the name of a norm, such as SyncBN, written in its place")
