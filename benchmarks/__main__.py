@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import detectors, loop, matching
+from benchmarks import detectors, fusion, loop, matching
 
 BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(detectors.main, name=name) for name in detectors.SUBJECTS},
+    "fusion": fusion.main,
     "matching": matching.main,
     "loop": loop.main,
 }
