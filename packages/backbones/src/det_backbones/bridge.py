@@ -30,9 +30,7 @@ def choose(strides: Iterable[int], out_features: Sequence[str] | None, title: st
     """
     names = {name_of(stride): stride for stride in sorted(strides)}
     if max(names.values(), default=0) < FINEST:
-        raise ValueError(
-            f"{title} cannot be a backbone: it has no maps of the images' size divided by {FINEST} or more"
-        )
+        raise ValueError(f"{title} cannot be a backbone: it has no maps of stride {FINEST} or more")
     if out_features is None:
         return [stride for stride in names.values() if stride >= FINEST]
     if not out_features or any(name not in names for name in out_features):

@@ -97,10 +97,13 @@ def _plan(model: str, out_features: tuple[str, ...] | None) -> tuple[dict[str, s
 
 
 def _built(model: str) -> nn.Module:
-    """The model on torch's default device; some can be made on a CPU alone, since their constructors compute."""
-    with torch.device("cpu"):
-        net = models.get_model(model)
-    return net.to(torch.get_default_device())
+    """The model on torch's default device, with random weights."""
+    try:
+        return models.get_model(model)
+    except NotImplementedError:  # RegNet's constructor computes its widths with tensors, which "meta" has not
+        with torch.device("cpu"):
+            net = models.get_model(model)
+        return net.to(torch.get_default_device())
 
 
 def _extractor(net: nn.Module, nodes: dict[str, str]) -> nn.Module:
