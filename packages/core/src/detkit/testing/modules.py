@@ -85,7 +85,7 @@ class ModuleContract(KindContract, contract=True):
         """With its norms folded into convolutions (`detkit.fusion.optimize`) it gives the same answer. If it fails: a
         convolution in an `nn.Sequential` whose norm folds into it is also called by another name; or a module reads
         `norm` or `bias` of a `Conv`, which folding changes."""
-        module = self.make(spec).eval()
+        module = self.make(spec).eval().to(memory_format=torch.channels_last)  # alone moves a group norm's last digits
         unlike_new_norms(module)
         with torch.no_grad():
             expected = self.answer(module, 1)
