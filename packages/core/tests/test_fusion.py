@@ -63,6 +63,15 @@ def test_norms_fold_where_they_follow_in_a_sequence(bias: bool) -> None:
     assert norms(folded(module)) == []
 
 
+def test_norms_that_do_more_than_normalise_stay() -> None:
+    class WithReLU(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).relu()
+
+    module = folded(nn.Sequential(nn.Conv2d(3, 6, 1), WithReLU(6)))
+    assert isinstance(module[1], WithReLU)
+
+
 def test_a_convolution_that_is_used_twice_keeps_its_norms() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
@@ -75,6 +84,22 @@ def test_a_convolution_that_is_used_twice_keeps_its_norms() -> None:
             return self.fine(x) + self.coarse(x)
 
     assert len(norms(folded(Shared()))) == 2
+
+
+def test_norms_fold_where_a_traced_module_calls_them_and_nothing_else_sees_the_convolution() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm1, self.norm2, self.norm3 = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.conv1, self.conv2 = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm1(self.conv1(x)).relu()
+            before = self.conv2(x)
+            return self.norm3(self.norm2(before) + before)
+
+    assert norms(folded(torch.fx.symbolic_trace(Named()))) == ["BatchNorm2d", "BatchNorm2d"]
+    assert len(norms(folded(Named()))) == 3  # the order in which they run is not known
 
 
 def test_modules_that_occur_twice_in_a_sequence_do_not_hide_what_is_between() -> None:
