@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from detkit.analysis import analyze
 from detkit.detector import Detector
 from detkit.program import export_program
 from detkit.structures.prediction import Prediction
@@ -90,6 +91,14 @@ class DetectorContract(ModuleContract, contract=True):
                 blocks, per_class = count if isinstance(count, tuple) else (1, count)
                 assert len(parameters[name]) % blocks == 0
                 assert len(parameters[name]) >= blocks * per_class * classes
+
+    def test_costs_are_counted_without_computing(self, spec: Mapping[str, Any]) -> None:
+        """`detkit.analysis.analyze` runs `detect` on tensors without values, and all parameters lie in modules. If it
+        fails: no Python branch or loop on tensor values, no shapes that depend on them."""
+        model = self.make(spec)
+        found = analyze(model, size=(HEIGHT, WIDTH)).total
+        assert found.flops > 0
+        assert found.parameters == sum(each.numel() for each in model.parameters())
 
     def test_export_gives_the_same_answer(self, spec: Mapping[str, Any]) -> None:
         """`torch.export` of `detect` succeeds, and the program answers as the model does. If it fails: no Python branch
