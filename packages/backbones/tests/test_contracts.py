@@ -36,10 +36,17 @@ class TestBackbones(BackboneContract):
             {"model": "regnet_x_400mf", "freeze_at": "stride16"},
         ],
         "vit": [
-            {"width": 32, "depth": 4, "heads": 4, "window": 4, "global_blocks": [3], "image_size": 128},
-            {"width": 32, "depth": 3, "heads": 2, "window": 3, "residual_blocks": [1, 2], "drop_path": 0.2},
-            {"width": 16, "depth": 2, "heads": 1, "window": 0, "relative_positions": False, "checkpointing": True},
-            {"width": 16, "depth": 2, "heads": 2, "patch": 8, "absolute_positions": False, "qkv_bias": False},
+            {"embed_dim": 32, "depth": 4, "num_heads": 4, "window": 4, "global_blocks": [3], "image_size": 128},
+            {"embed_dim": 32, "depth": 3, "num_heads": 2, "window": 3, "residual_blocks": [1, 2], "drop_path": 0.2},
+            {
+                "embed_dim": 16,
+                "depth": 2,
+                "num_heads": 1,
+                "window": 0,
+                "relative_positions": False,
+                "checkpointing": True,
+            },
+            {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch": 8, "absolute_positions": False, "qkv_bias": False},
         ],
         "convnext": [
             {**CONVNEXT, "drop_path": 0.2},

@@ -9,7 +9,7 @@ from det_backbones.vit import ViT
 from detkit.layers import Conv
 from detkit.structures.shape import Shape
 
-TINY = {"width": 16, "depth": 4, "heads": 2, "window": 2, "image_size": 64, "pretrain_size": 64}
+TINY = {"embed_dim": 16, "depth": 4, "num_heads": 2, "window": 2, "image_size": 64, "pretrain_size": 64}
 
 
 def tiny(**arguments: object) -> ViT:
@@ -36,7 +36,7 @@ def change(model: ViT, size: int = 128) -> Tensor:
 )
 def test_the_last_block_of_each_quarter_sees_everything(depth: int, blocks: list[int]) -> None:
     with torch.device("meta"):
-        model = ViT(depth=depth, width=16, heads=2)
+        model = ViT(depth=depth, embed_dim=16, num_heads=2)
     assert [number for number, block in enumerate(model.blocks) if block.window == 0] == blocks
 
 
@@ -111,7 +111,7 @@ def test_layers_are_the_embeddings_and_each_block_but_its_convolutions() -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"heads": 3}, "width is 16 and heads 3"),
+        ({"num_heads": 3}, "embed_dim is 16 and num_heads 3"),
         ({"image_size": 8}, "image_size is 8; it must be at least the side of a patch, 16"),
         ({"pretrain_size": 8}, "pretrain_size is 8"),
         ({"window": 0, "global_blocks": [1]}, "leave out global_blocks"),

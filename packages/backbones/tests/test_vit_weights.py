@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from det_backbones.vit import ViT
 from det_backbones.weights import vit as pretrained
 
-TINY = {"width": 32, "depth": 2, "heads": 4, "window": 0, "relative_positions": False, "pretrain_size": 64}
+TINY = {"embed_dim": 32, "depth": 2, "num_heads": 4, "window": 0, "relative_positions": False, "pretrain_size": 64}
 
 
 def randomised(model: nn.Module) -> nn.Module:
@@ -81,7 +81,7 @@ def test_weights_fit_a_backbone_without_absolute_positions() -> None:
 def test_published_sizes_have_the_arrays_of_torchvisions(name: str, width: int, depth: int, heads: int) -> None:
     with torch.device("meta"):
         theirs = getattr(torchvision.models, name)(weights=None)
-        ours = ViT(width=width, depth=depth, heads=heads)
+        ours = ViT(embed_dim=width, depth=depth, num_heads=heads)
         weights = ours.fit_weights(pretrained.from_torchvision(theirs.state_dict()))
     expected = {name: value.shape for name, value in ours.state_dict().items()}
     assert {name: value.shape for name, value in weights.items()} == expected
@@ -90,7 +90,7 @@ def test_published_sizes_have_the_arrays_of_torchvisions(name: str, width: int, 
 def test_vit_h_of_patches_of_14_fits_patches_of_16() -> None:
     with torch.device("meta"):
         theirs = timm.create_model("vit_huge_patch14_224", pretrained=False)
-        ours = ViT(width=1280, depth=32, heads=16)
+        ours = ViT(embed_dim=1280, depth=32, num_heads=16)
         weights = ours.fit_weights(pretrained.from_timm(theirs.state_dict()))
     expected = {name: value.shape for name, value in ours.state_dict().items()}
     assert {name: value.shape for name, value in weights.items()} == expected

@@ -37,9 +37,9 @@ BASE = {
 TINY = {**BASE, "embed_dim": 16, "depth": 3, "num_heads": 2, "window_size": 2, "window_block_indexes": [0, 1]}
 VIT_B = {
     "name": "vit",
-    "width": 768,
+    "embed_dim": 768,
     "depth": 12,
-    "heads": 12,
+    "num_heads": 12,
     "patch": 16,
     "mlp_ratio": 4,
     "qkv_bias": True,

@@ -30,9 +30,9 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "mvitv2-h": {"name": "mvit", "embed_dim": 192, "depths": [4, 8, 60, 8], "num_heads": 3},
     "swin-b": {"name": "swin", "embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]},
     "swin-l": {"name": "swin", "embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48]},
-    "vitdet-b": {"name": "vit", "width": 768, "depth": 12, "heads": 12},
-    "vitdet-l": {"name": "vit", "width": 1024, "depth": 24, "heads": 16},
-    "vitdet-h": {"name": "vit", "width": 1280, "depth": 32, "heads": 16},
+    "vitdet-b": {"name": "vit", "embed_dim": 768, "depth": 12, "num_heads": 12},
+    "vitdet-l": {"name": "vit", "embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "vitdet-h": {"name": "vit", "embed_dim": 1280, "depth": 32, "num_heads": 16},
     "fbnetv3a-dsmask": {"name": "fbnet", "arch": "a_dsmask"},
     "fbnetv3a": {"name": "fbnet", "arch": "a"},
     "fbnetv3g": {"name": "fbnet", "arch": "g"},
@@ -100,7 +100,10 @@ FALLS = {
 
 NARROW = ("model.backbone.width=8",)
 PYRAMID = (*NARROW, "model.neck.channels=32")
-VIT = ("model.backbone.width=32", "model.backbone.depth=4", "model.backbone.heads=2", "model.neck.channels=32")
+VIT = (
+    *("model.backbone.embed_dim=32", "model.backbone.depth=4", "model.backbone.num_heads=2"),
+    "model.neck.channels=32",
+)
 MVIT = ("model.backbone.embed_dim=8", "model.backbone.depths=[1,1,1,1]", "model.neck.channels=32")
 SWIN = (
     *("model.backbone.embed_dim=8", "model.backbone.depths=[2,1,1,1]", "model.backbone.num_heads=[1,2,2,4]"),

@@ -10,7 +10,7 @@ from detkit.structures.batch import Batch
 from detkit.testing.inputs import CATEGORIES, random_batch
 
 SMALL = (
-    *("model.backbone.width=32", "model.backbone.depth=4", "model.backbone.heads=2", "model.backbone.window=3"),
+    *("model.backbone.embed_dim=32", "model.backbone.depth=4", "model.backbone.num_heads=2", "model.backbone.window=3"),
     *("model.neck.channels=32", "model.heads.box.channels=32", "model.heads.box.conv_channels=16"),
     *("model.heads.box.score_threshold=0", "model.heads.mask.channels=16", "model.sampling.batch_size_per_image=32"),
     *("model.proposal_generator.pre_nms_test=100", "model.proposal_generator.post_nms_test=40"),

@@ -56,7 +56,7 @@ class Maps:
 
     shapes: of each map, finest first.
     channels_last: whether each map comes as (B, H, W, C).
-    parameters: the names of the parameters that each map depends on.
+    parameters: the names of the trained parameters that each map depends on.
     divisor: images' sides must be multiples of it.
     """
 
@@ -108,8 +108,8 @@ def _run(net: nn.Module, height: int, width: int) -> list[Tensor]:
 
 
 def _ancestors(net: nn.Module, output: Tensor) -> frozenset[str]:
-    """The names of the parameters that a tensor was computed from."""
-    named = dict(net.named_parameters())
+    """The names of the parameters that a tensor was computed from, of those that are trained."""
+    named = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
     gradients = torch.autograd.grad(output.sum(), list(named.values()), retain_graph=True, allow_unused=True)
     return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is not None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -72,11 +71,6 @@ def weights(*, model: str = "") -> dict[str, Tensor]:
         net = timm.create_model(model, pretrained=True, features_only=True, out_indices=indices, **options)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"the weights of timm/{model} cannot be downloaded: {error}") from error
-    mean, std = ([round(255 * value, 3) for value in values] for values in (published.mean, published.std))
-    logging.getLogger("detkit").info(
-        "timm/%s was trained on RGB images: model.input should have channel_order rgb, mean %s, std %s",
-        *(model, mean, std),
-    )
     return {f"net.{name}": value for name, value in net.state_dict().items()}
 
 
@@ -87,14 +81,7 @@ def _plan(model: str, out_features: tuple[str, ...] | None) -> tuple[Mapping[str
     if not timm.is_model(model):
         raise ValueError(f"timm has no model {model!r}; did you mean: {_near(model)}?")
     with torch.device("meta"):
-        for options in ANY_SIZE:
-            try:
-                features = timm.create_model(model, features_only=True, **options).feature_info.info
-                break
-            except TypeError:  # the model does not know the option
-                continue
-            except (AttributeError, RuntimeError, AssertionError) as error:
-                raise ValueError(f"{title} cannot be a backbone: it has no feature maps ({error})") from error
+        options, features = _features(model, title)
         last = {each["reduction"]: index for index, each in enumerate(features)}
         strides = choose(last, out_features, title)
         indices = [last[stride] for stride in strides]
@@ -102,6 +89,20 @@ def _plan(model: str, out_features: tuple[str, ...] | None) -> tuple[Mapping[str
         size = timm.models.get_pretrained_cfg(model).input_size[-1]
     divisor = math.lcm(*strides)
     return options, indices, inspect(net, strides, (divisor, math.lcm(divisor, size)), title)
+
+
+def _features(model: str, title: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """The options that let a model take images of any size, and what timm says of each of its maps."""
+    problem: Exception | None = None
+    for options in ANY_SIZE:
+        try:
+            return options, _timm().create_model(model, features_only=True, **options).feature_info.info
+        except TypeError as error:  # the model does not know the option
+            problem = error
+        except (AttributeError, RuntimeError, AssertionError) as error:  # it has no maps
+            problem = error
+            break
+    raise ValueError(f"{title} cannot be a backbone: {problem}") from problem
 
 
 def _timm() -> ModuleType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,12 +70,6 @@ def weights(*, model: str = "") -> dict[str, Tensor]:
         net = models.get_model(name, weights=chosen)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"the weights of torchvision/{model} cannot be downloaded: {error}") from error
-    transforms = chosen.transforms()
-    mean, std = ([round(255 * value, 3) for value in values] for values in (transforms.mean, transforms.std))
-    logging.getLogger("detkit").info(
-        "torchvision/%s was trained on RGB images: model.input should have channel_order rgb, mean %s, std %s",
-        *(model, mean, std),
-    )
     return {f"net.{key}": value for key, value in _extractor(net, nodes).state_dict().items()}
 
 

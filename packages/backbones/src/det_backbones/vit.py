@@ -125,18 +125,18 @@ class ViT(Backbone):
     """A plain vision transformer without its class token, whose attention stays in windows but for a few blocks.
     Published with MAE's weights (He et al., 2022), trained on ImageNet-1k without labels, in three sizes:
 
-    | | width | depth | heads | drop path |
+    | | embed_dim | depth | num_heads | drop path |
     |---|---|---|---|---|
     | ViT-B | 768 | 12 | 12 | 0.1 |
     | ViT-L | 1024 | 24 | 16 | 0.4 |
     | ViT-H | 1280 | 32 | 16 | 0.5 |
 
     Args:
-        width: channels of every token.
+        embed_dim: channels of every token.
         depth: number of blocks.
-        heads: of the attention; a divisor of `width`.
+        num_heads: of the attention; a divisor of `embed_dim`.
         patch: side of the patches, each a token, in pixels. 16 in the paper, also for ViT-H, whose weights are of 14.
-        mlp_ratio: hidden channels of an MLP, in units of `width`.
+        mlp_ratio: hidden channels of an MLP, in units of `embed_dim`.
         qkv_bias: whether queries, keys and values have a bias.
         window: side of the windows, in patches; 0 for attention everywhere in all blocks. Zeros fill up the last ones.
         global_blocks: the blocks with attention everywhere, from 0; by default the last of each quarter, as in the
@@ -157,16 +157,16 @@ class ViT(Backbone):
     Raises:
         ValueError: an argument out of range.
 
-    `forward` takes images (B, 3, H, W) of any multiple of `patch`, and returns `last_feat` (B, width, H / patch, W /
-    patch).
+    `forward` takes images (B, 3, H, W) of any multiple of `patch`, and returns `last_feat` (B, embed_dim, H / patch,
+    W / patch).
     """
 
     def __init__(
         self,
         *,
-        width: int = 768,
+        embed_dim: int = 768,
         depth: int = 12,
-        heads: int = 12,
+        num_heads: int = 12,
         patch: int = 16,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
@@ -182,8 +182,10 @@ class ViT(Backbone):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"width is {width} and heads {heads}; the heads must share the channels evenly")
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"embed_dim is {embed_dim} and num_heads {num_heads}; the heads must share the channels evenly"
+            )
         for name, size in (("image_size", image_size), ("pretrain_size", pretrain_size)):
             if size < patch:
                 raise ValueError(f"{name} is {size}; it must be at least the side of a patch, {patch}")
@@ -195,15 +197,15 @@ class ViT(Backbone):
         if global_blocks is None:
             global_blocks = [depth * quarter // 4 - 1 for quarter in range(1, 5)]
         self.patch, self.checkpointing = patch, checkpointing
-        self.patch_embed = PatchEmbedding(width, patch)
+        self.patch_embed = PatchEmbedding(embed_dim, patch)
         side = pretrain_size // patch
-        self.pos_embed = nn.Parameter(torch.empty(1, side, side, width)) if absolute_positions else None
+        self.pos_embed = nn.Parameter(torch.empty(1, side, side, embed_dim)) if absolute_positions else None
         windows = [0 if number in global_blocks else window for number in range(depth)]
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             Block(
-                width,
-                heads,
+                embed_dim,
+                num_heads,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 window=own,
@@ -214,7 +216,7 @@ class ViT(Backbone):
             )
             for number, (own, rate) in enumerate(zip(windows, rates, strict=True))
         )
-        self._shapes = {"last_feat": Shape(width, patch)}
+        self._shapes = {"last_feat": Shape(embed_dim, patch)}
         init_transformer(self)
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)

@@ -56,9 +56,9 @@ def backbone(config: Detectron2Config) -> dict[str, Any]:
     windows = window > 0 and len(windowed) > 0
     return {
         "name": "vit",
-        "width": config.take("MODEL.VIT.EMBED_DIM"),
+        "embed_dim": config.take("MODEL.VIT.EMBED_DIM"),
         "depth": depth,
-        "heads": config.take("MODEL.VIT.NUM_HEADS"),
+        "num_heads": config.take("MODEL.VIT.NUM_HEADS"),
         "patch": config.take("MODEL.VIT.PATCH_SIZE"),
         "mlp_ratio": config.take("MODEL.VIT.MLP_RATIO"),
         "qkv_bias": config.take("MODEL.VIT.QKV_BIAS"),
