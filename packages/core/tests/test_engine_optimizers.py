@@ -135,6 +135,14 @@ def test_positions_and_gains_do_not_decay() -> None:
     assert kept == {"backbone.position", "backbone.blocks.2.scale"}
 
 
+def test_positions_and_gains_can_decay() -> None:
+    model = Detector()
+    optimizer = SGD(lr=1.0, weight_decay=0.1, norm_weight_decay=0.2, position_weight_decay=0.3)
+    found = rates(optimizer.build(model, 1.0), model)
+    assert found["backbone.position"][1] == 0.3
+    assert found["backbone.blocks.2.scale"][1] == found["backbone.blocks.2.norm.bias"][1] == 0.2
+
+
 def test_there_are_as_few_groups_as_there_are_pairs_of_rate_and_decay() -> None:
     model = Detector()
     assert len(AdamW(lr=1.0).build(model, 1.0).param_groups) == 2

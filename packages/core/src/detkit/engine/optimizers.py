@@ -27,6 +27,7 @@ def parameter_groups(
     lr: float,
     weight_decay: float,
     norm_weight_decay: float,
+    position_weight_decay: float,
     bias_weight_decay: float | None,
     bias_lr_factor: float,
     lr_factors: Mapping[str, float],
@@ -34,11 +35,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Parameters that need gradients, grouped by learning rate and weight decay; each parameter once.
 
-    The positions of backbones (`Backbone.positions`) have no weight decay.
-
     Args:
         norm_weight_decay: for the weights and biases of normalisation layers, 0 in Detectron2, and for other vectors
             that are not biases, such as layer scale: gains too, which shrink what they scale if they decay.
+        position_weight_decay: for the positions of backbones (`Backbone.positions`).
         bias_weight_decay: for all other biases; None takes `weight_decay`.
         bias_lr_factor: for all biases that are not of normalisation layers; Detectron used 2.
         lr_factors: prefix of parameter names -> factor for them; the longest prefix wins.
@@ -64,7 +64,7 @@ def parameter_groups(
             factor = decays.get(name, 1.0) * (lr_factors[max(prefixes, key=len)] if prefixes else 1.0)
             decay = weight_decay
             if name in positions:
-                decay = 0.0
+                decay = position_weight_decay
             elif isinstance(module, NORMS):
                 decay = norm_weight_decay
             elif short == "bias":
@@ -120,8 +120,9 @@ class SGD(Optimizer):
         lr: learning rate, for `train.lr_batch_size` images a step.
         momentum: of the gradients.
         nesterov: look ahead by the momentum.
-        weight_decay: L2 penalty on weights and biases; a backbone's positions, such as embeddings, have none.
+        weight_decay: L2 penalty on weights and biases.
         norm_weight_decay: on the parameters of normalisation layers and on other gains, such as layer scale, instead.
+        position_weight_decay: on the positions of a backbone, such as embeddings, instead.
         bias_weight_decay: on other biases instead; null is `weight_decay`.
         bias_lr_factor: learning rate of other biases, times `lr`.
         lr_factors: prefix of parameter names -> factor for their learning rate, such as {backbone: 0.1}.
@@ -137,6 +138,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 1e-4,
         norm_weight_decay: float = 0.0,
+        position_weight_decay: float = 0.0,
         bias_weight_decay: float | None = None,
         bias_lr_factor: float = 1.0,
         lr_factors: Mapping[str, float] | None = None,
@@ -149,6 +151,7 @@ class SGD(Optimizer):
             parameter_groups,
             weight_decay=weight_decay,
             norm_weight_decay=norm_weight_decay,
+            position_weight_decay=position_weight_decay,
             bias_weight_decay=bias_weight_decay,
             bias_lr_factor=bias_lr_factor,
             lr_factors=lr_factors or {},
@@ -168,9 +171,9 @@ class AdamW(Optimizer):
         lr: learning rate, for `train.lr_batch_size` images a step.
         betas: decay of the averages of the gradient and of its square.
         eps: added to the denominator.
-        weight_decay: of weights and biases, times the learning rate; a backbone's positions, such as embeddings, have
-            none.
+        weight_decay: of weights and biases, times the learning rate.
         norm_weight_decay: of the parameters of normalisation layers and of other gains, such as layer scale, instead.
+        position_weight_decay: of the positions of a backbone, such as embeddings, instead.
         bias_weight_decay: of other biases instead; null is `weight_decay`.
         bias_lr_factor: learning rate of other biases, times `lr`.
         lr_factors: prefix of parameter names -> factor for their learning rate, such as {backbone: 0.1}.
@@ -186,6 +189,7 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.05,
         norm_weight_decay: float = 0.0,
+        position_weight_decay: float = 0.0,
         bias_weight_decay: float | None = None,
         bias_lr_factor: float = 1.0,
         lr_factors: Mapping[str, float] | None = None,
@@ -198,6 +202,7 @@ class AdamW(Optimizer):
             parameter_groups,
             weight_decay=weight_decay,
             norm_weight_decay=norm_weight_decay,
+            position_weight_decay=position_weight_decay,
             bias_weight_decay=bias_weight_decay,
             bias_lr_factor=bias_lr_factor,
             lr_factors=lr_factors or {},
