@@ -9,9 +9,9 @@ import yaml
 
 from det_detectron2 import proposals, rcnn
 from det_detectron2.config import Detectron2Config
-from det_detectron2.conversion import rename
 from detkit.config import build
 from detkit.detector import Detector
+from detkit.foreign import rename
 from detkit.structures.categories import Categories
 
 
