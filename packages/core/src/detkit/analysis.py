@@ -112,8 +112,10 @@ def analyze(
     if isinstance(source, Detector):
         model = source
     elif find_model(source) is None:
-        with without_memory:
+        with torch.device("meta"):
             model = build_recipe(source, categories, changes)
+        with without_memory:
+            model.to_empty(device="cpu")
     elif changes := list(changes):
         raise ValueError(f"{source} is a model with weights; only recipes can be changed ({', '.join(changes)})")
     else:
