@@ -14,6 +14,8 @@ def test_mask_rcnn_costs_what_was_counted_elsewhere() -> None:
     assert {name: gflop[name] for name in expected} == pytest.approx(expected, abs=0.6)
 
 
-@pytest.mark.parametrize("recipe", ["mask-rcnn-vitdet-b-100ep", "mask-rcnn-mvitv2-t-fpn-3x", "keypoint-rcnn-r50-fpn-1x"])
+@pytest.mark.parametrize(
+    "recipe", ["mask-rcnn-vitdet-b-100ep", "mask-rcnn-mvitv2-t-fpn-3x", "keypoint-rcnn-r50-fpn-1x"]
+)
 def test_recipes_are_counted_without_weights(recipe: str) -> None:
     assert analyze(recipe, size=(256, 256)).total.flops > 1e11
