@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     for part in ("shapes", "run", "evaluation", "predictions"):
         shutil.rmtree(out / part, ignore_errors=True)
 
-    run("detkit", "data", "make", "shapes", "--out", f"{out}/shapes", "--images", str(options.images), "--seed", "0")
+    count = ("--images", str(options.images), "--val-images", str(max(1, options.images // 10)))
+    run("detkit", "data", "make", "shapes", "--out", f"{out}/shapes", *count, "--seed", "0")
     changes = ["train.trackers=[tensorboard]", *options.overrides]
     run("detkit", "train", RECIPE, f"data={out}/shapes", "--out", f"{out}/run", *changes)
     run("detkit", "eval", f"{out}/run", f"data={out}/shapes", "--out", f"{out}/evaluation")

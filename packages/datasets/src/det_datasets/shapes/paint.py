@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from det_datasets.shapes.ground import Ground
 from det_datasets.shapes.noise import smooth_noise
+from det_datasets.shapes.outlines import CATEGORY_IDS
 from det_datasets.shapes.scene import Scene
 
+HUES = {name: index / len(CATEGORY_IDS) for index, name in enumerate(CATEGORY_IDS)}
+"""Every class has a hue that most of its instances come near, in turns of the colour circle."""
+
+HUE_SPREAD = 0.05  # standard deviation, a quarter of the distance between two classes
 SUPERSAMPLING = 4  # edges are drawn at this many times the resolution and averaged
 
 
@@ -19,7 +26,7 @@ def paint(rng: np.random.Generator, scene: Scene, ground: Ground | None = None) 
     canvas = _background(rng, scene.height, scene.width) if ground is None else ground.canvas
     used = [canvas.mean((0, 1))]
     for item in scene.items:
-        base = _colour(rng, used)
+        base = _colour(rng, item.name, used)
         used.append(base)
         for piece in item.pieces:
             _paint_piece(rng, canvas, piece, np.clip(base + rng.uniform(-15, 15, 3), 0, 255))
@@ -42,9 +49,11 @@ def _background(rng: np.random.Generator, height: int, width: int) -> NDArray[np
     return canvas
 
 
-def _colour(rng: np.random.Generator, used: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The one of a few random colours that stands out most from those used already."""
-    candidates = rng.uniform(0, 255, (6, 3))
+def _colour(rng: np.random.Generator, name: str, used: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The one of a few random colours of a class that stands out most from those used already."""
+    hues = rng.normal(HUES[name], HUE_SPREAD, 6) % 1
+    shades = rng.uniform((0.4, 0.35), 1, (6, 2))  # saturation, value
+    candidates = 255 * np.array([colorsys.hsv_to_rgb(hue, *shade) for hue, shade in zip(hues, shades, strict=True)])
     distances = np.linalg.norm(candidates[:, None] - np.stack(used), axis=-1).min(axis=1)
     return candidates[int(distances.argmax())]
 

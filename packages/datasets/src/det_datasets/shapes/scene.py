@@ -23,7 +23,6 @@ class Item:
     pieces: list[NDArray[np.float64]]
     crowd: bool = False
     visible: BaseGeometry = field(default_factory=MultiPolygon)
-    colours: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 @dataclass
