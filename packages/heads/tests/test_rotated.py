@@ -74,7 +74,7 @@ def test_training_on_turned_rectangles_lowers_the_losses() -> None:
     model, batch = make().train(), painted_rectangles(4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     history = []
-    for _ in range(20):
+    for _ in range(32):
         losses = model(batch)
         optimizer.zero_grad()
         sum(losses.values()).backward()

