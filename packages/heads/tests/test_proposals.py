@@ -14,7 +14,7 @@ from detkit.cli.main import main
 
 BACKBONE = {"name": "resnet", "depth": 18, "norm": "gn", "width": 8}
 NECK = {"name": "fpn", "channels": 16}
-RPN = {"name": "rpn", "sizes": [[16], [32], [64], [128], [256]], "pre_nms_test": 100, "post_nms_test": 40}
+RPN = {"name": "rpn", "sizes": [[16], [32], [64], [128], [256]], "pre_nms_test": 500, "post_nms_test": 300}
 TRAIN = {
     "steps": 4,
     "batch_size": 2,
