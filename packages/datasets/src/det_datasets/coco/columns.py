@@ -1,22 +1,19 @@
-"""Annotations as a few long tensors: compact, and one copy for all loader processes however these are started."""
+"""A COCO file in columns."""
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import msgspec
 import numpy as np
-import torch
 from hotcoco import mask as rle  # unlike pycocotools' it checks counts before it uses them
-from torch import Tensor
 
 from det_datasets.coco.keypoints import read_points
 from det_datasets.coco.schema import AnnotationEntry, CocoFile
+from det_datasets.columns import Columns, ColumnsBuilder
 from detkit.structures.categories import Categories
 
 
@@ -28,35 +25,6 @@ class Rle(msgspec.Struct):
 
 
 _SEGMENTATION = msgspec.json.Decoder(list[list[float]] | Rle | None)
-
-
-@dataclass
-class Columns:
-    """The images (I) and annotations (A, ordered by image) of a file.
-
-    Tensors are in shared memory when they are sent to other processes, and pages of forked ones are never written, so
-    that loader workers do not multiply them; Python objects would be copied as soon as their reference counts change.
-    """
-
-    image_ids: Tensor  # (I,) int64, rising
-    sizes: Tensor  # (I, 2) int32 height, width
-    names: Tensor  # bytes of all file names, uint8
-    name_ends: Tensor  # (I,) int64
-    annotation_ends: Tensor  # (I,) int64: the annotations of an image are those up to here
-    annotation_ids: Tensor  # (A,) int64
-    boxes: Tensor  # (A, 4) float32 xyxy, inside the image; or rotated (A, 5), see `Sample`
-    labels: Tensor  # (A,) int64
-    crowd: Tensor  # (A,) bool
-    keypoints: Tensor  # (A, K, 3) float32 x, y, visibility; K is 0 where there are none
-    points: Tensor  # (P, 2) float32: of all polygons
-    ring_ends: Tensor  # (R,) int64 into points
-    rings_of: Tensor  # (A,) int64: where an annotation's rings end
-    codes: Tensor  # bytes of all compressed RLE counts, uint8
-    code_ends: Tensor  # (A,) int64; annotations without RLE have empty counts
-
-    def nbytes(self) -> int:
-        """The memory that the columns take."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))
 
 
 def build_columns(file: CocoFile, categories: Categories, problems: Counter[str]) -> Columns:
@@ -81,47 +49,24 @@ def build_columns(file: CocoFile, categories: Categories, problems: Counter[str]
         else:
             of_image[position].append(annotation)
     rotated = any(annotation.bbox is not None and len(annotation.bbox) == 5 for annotation in file.annotations)
-    rows = _Rows(categories, problems, rotated)
-    annotation_ends = array("q")
+    builder = ColumnsBuilder(rotated=rotated, keypoints=len(categories.keypoints or ()))
+    rows = _Rows(builder, categories, problems, rotated)
     for image, entries in zip(images, of_image, strict=True):
+        builder.image(image.id, image.file_name, image.height, image.width)
         for annotation in entries:
             rows.add(annotation, image.height, image.width)
-        annotation_ends.append(len(rows.ids))
-    names = [image.file_name.encode() for image in images]
-    return Columns(
-        image_ids=torch.tensor(ids, dtype=torch.int64),
-        sizes=torch.tensor([(image.height, image.width) for image in images], dtype=torch.int32).reshape(-1, 2),
-        names=_tensor(b"".join(names), np.uint8),
-        name_ends=torch.tensor([len(name) for name in names], dtype=torch.int64).cumsum(0),
-        annotation_ends=_tensor(annotation_ends, np.int64),
-        annotation_ids=_tensor(rows.ids, np.int64),
-        boxes=_tensor(rows.boxes, np.float32).reshape(-1, 5 if rotated else 4),
-        labels=_tensor(rows.labels, np.int64),
-        crowd=_tensor(rows.crowd, np.uint8).bool(),
-        keypoints=_tensor(rows.keypoints, np.float32).reshape(len(rows.ids), rows.keypoint_count, 3),
-        points=_tensor(rows.points, np.float32).reshape(-1, 2),
-        ring_ends=_tensor(rows.ring_ends, np.int64),
-        rings_of=_tensor(rows.rings_of, np.int64),
-        codes=_tensor(bytes(rows.codes), np.uint8),
-        code_ends=_tensor(rows.code_ends, np.int64),
-    )
-
-
-def _tensor(values: array[float] | array[int] | bytes, dtype: type[np.generic]) -> Tensor:
-    return torch.from_numpy(np.frombuffer(values, dtype).copy())
+    return builder.build()
 
 
 class _Rows:
-    """Columns of annotations while they grow."""
+    """Annotations on their way into columns."""
 
-    def __init__(self, categories: Categories, problems: Counter[str], rotated: bool) -> None:
+    def __init__(self, builder: ColumnsBuilder, categories: Categories, problems: Counter[str], rotated: bool) -> None:
+        self.builder = builder
         self.categories = categories
         self.problems = problems
         self.rotated = rotated
-        self.ids, self.labels, self.crowd, self.boxes = array("q"), array("q"), array("B"), array("f")
-        self.keypoint_count, self.keypoints = len(categories.keypoints or ()), array("f")
-        self.points, self.ring_ends, self.rings_of = array("f"), array("q"), array("q")
-        self.codes, self.code_ends = bytearray(), array("q")
+        self.keypoint_count = len(categories.keypoints or ())
 
     def add(self, annotation: AnnotationEntry, height: int, width: int) -> None:
         try:
@@ -137,17 +82,16 @@ class _Rows:
             what = "have neither a usable box nor a usable mask" if annotation.bbox is None else "have an empty box"
             self.problems[f"{what}: left out"] += 1
             return
-        self.ids.append(annotation.id)
-        self.labels.append(label)
-        self.crowd.append(bool(annotation.iscrowd))
-        self.boxes.extend(box)
-        self.keypoints.extend(self._keypoints(annotation))
-        for ring in rings:
-            self.points.extend(ring)
-            self.ring_ends.append(len(self.points) // 2)
-        self.rings_of.append(len(self.ring_ends))
-        self.codes += code
-        self.code_ends.append(len(self.codes))
+        self.builder.object(
+            label,
+            box,
+            id=annotation.id,
+            area=annotation.area,
+            crowd=bool(annotation.iscrowd),
+            rings=rings,
+            counts=code,
+            keypoints=self._keypoints(annotation),
+        )
 
     def _keypoints(self, annotation: AnnotationEntry) -> list[float]:
         if self.keypoint_count == 0:

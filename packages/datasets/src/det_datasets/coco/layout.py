@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from det_datasets.coco.pixels import names_file
+from det_datasets.pixels import names_file
 
 LAYOUT = (
     "train/annotations.json (as `detkit data make` writes it) or train/_annotations.coco.json (Roboflow) with the "

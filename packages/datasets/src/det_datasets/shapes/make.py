@@ -12,7 +12,7 @@ from hotcoco import mask as rle
 from numpy.typing import NDArray
 from PIL import Image
 
-from det_datasets.coco.pixels import names_file
+from det_datasets.pixels import names_file
 from det_datasets.shapes.ground import NAMES, Ground, lay_ground
 from det_datasets.shapes.keypoints import annotate_keypoints, describe_category
 from det_datasets.shapes.outlines import CATEGORY_IDS
