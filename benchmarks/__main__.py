@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import detectors, fusion, loop, matching
+from benchmarks import detectors, fusion, loading, loop, matching
 
 BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(detectors.main, name=name) for name in detectors.SUBJECTS},
     "fusion": fusion.main,
     "matching": matching.main,
+    "loading": loading.main,
     "loop": loop.main,
 }
 

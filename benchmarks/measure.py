@@ -15,15 +15,17 @@ Stages = Mapping[str, list[tuple[Any, str]]]
 """Stage -> the (object, method) pairs whose time it is."""
 
 
-def interleaved(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call of each side: one call of each per round, after one that does not count."""
+def interleaved(
+    sides: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds, by `clock`, of each call of each side: one call of each per round, after one that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for round_number in range(rounds + 1):
         for name, call in sides.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if round_number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

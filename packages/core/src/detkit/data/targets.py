@@ -68,8 +68,10 @@ def cut_to_canvas(sample: Sample) -> Sample:
             target["polygons"].as_subclass(Tensor), target["polygons"], canvas_size=(height, width)
         )
         target["polygons"] = clipped = outlines.clipped()
-        cut = outlines.present & ~_equal(outlines.boxes(), clipped.boxes())
-        inside = inside if rotated else torch.where(cut[:, None], clipped.boxes(), inside)
+        if clipped is not outlines and not rotated:
+            left_of_them = clipped.boxes()
+            cut = outlines.present & ~_equal(outlines.boxes(), left_of_them)
+            inside = torch.where(cut[:, None], left_of_them, inside)
         at_border &= ~outlines.present
     if "masks" in target and "has_mask" in target:
         rows = (at_border & target["has_mask"]).nonzero()[:, 0]

@@ -197,9 +197,11 @@ class Batch:
         largest = max(image.shape[1] for image in images), max(image.shape[2] for image in images)
         height, width = padded_size(*largest, divisor, square)
         # Pixel by pixel in memory, as decoders and resizing leave images and convolutions want them.
-        padded = images[0].new_zeros(len(images), height, width, 3).permute(0, 3, 1, 2)
-        for index, image in enumerate(images):
-            padded[index, :, : image.shape[1], : image.shape[2]] = image
+        padded = images[0].new_empty(len(images), height, width, 3).permute(0, 3, 1, 2)
+        for room, image in zip(padded, images, strict=True):
+            room[:, : image.shape[1], : image.shape[2]] = image
+            room[:, image.shape[1] :] = 0
+            room[:, : image.shape[1], image.shape[2] :] = 0
         sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).to(padded.device)
         collated = None if targets is None else Targets.collate(targets, height, width)
         if proposals is None and targets and all("proposals" in target for target in targets):

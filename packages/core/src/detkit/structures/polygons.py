@@ -15,6 +15,9 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import TVTensor
 
+_ZERO = np.zeros(1, np.int64)
+_NONE = np.zeros(0, np.int64)
+
 
 class Polygons(TVTensor):
     """The outlines of N instances, each of any number of rings: none (it has no outline), one, or several parts.
@@ -75,41 +78,105 @@ class Polygons(TVTensor):
     @property
     def present(self) -> Tensor:
         """(N,) bool: which instances have an outline."""
-        return torch.from_numpy(np.diff(self.instance_ends, prepend=0) > 0)
+        starts = np.concatenate(([0], self.instance_ends[:-1]))
+        return torch.from_numpy(starts[: self.num_instances] < self.instance_ends)
 
     def rings(self) -> list[list[NDArray[np.float32]]]:
         """Each instance's rings, each (K, 2)."""
-        rings = np.split(self.numpy(force=True), self.ring_ends[:-1]) if len(self.ring_ends) else []
+        points = self.numpy(force=True)
+        rings = [points[start:end] for start, end in pairwise((0, *self.ring_ends.tolist()))]
         ends = [0, *self.instance_ends.tolist()]
         return [rings[start:end] for start, end in pairwise(ends)]
 
+    @classmethod
+    def cat(cls, parts: Sequence[Polygons], canvas_size: tuple[int, int]) -> Polygons:
+        """The instances of several, one after the other, on one canvas."""
+        points = np.cumsum([0, *(len(part) for part in parts)])
+        rings = np.cumsum([0, *(len(part.ring_ends) for part in parts)])
+        return cls(
+            torch.cat([torch.zeros(0, 2), *(part.as_subclass(Tensor) for part in parts)]),
+            ring_ends=np.concatenate(
+                [_NONE, *(part.ring_ends + start for part, start in zip(parts, points, strict=False))]
+            ),
+            instance_ends=np.concatenate(
+                [_NONE, *(part.instance_ends + start for part, start in zip(parts, rings, strict=False))]
+            ),
+            canvas_size=canvas_size,
+        )
+
     def select(self, index: Tensor) -> Polygons:
         """The instances that `index` picks: a mask (N,) bool, or positions (M,)."""
-        rings = self.rings()
-        picked = torch.arange(self.num_instances)[index].tolist()
-        if picked == list(range(self.num_instances)):
+        picked = np.arange(self.num_instances)[index.numpy(force=True)]
+        if len(picked) == self.num_instances and (np.diff(picked) > 0).all():
             return self
-        return Polygons.from_rings([rings[position] for position in picked], self.canvas_size)
+        starts, counts = _starts_and_counts(self.instance_ends)
+        rings = _ranges(starts[picked], counts[picked])
+        ring_starts, ring_counts = _starts_and_counts(self.ring_ends)
+        points = _ranges(ring_starts[rings], ring_counts[rings])
+        return Polygons(
+            torch.from_numpy(self.numpy(force=True)[points]),
+            ring_ends=np.cumsum(ring_counts[rings]),
+            instance_ends=np.cumsum(counts[picked]),
+            canvas_size=self.canvas_size,
+        )
+
+    def without(self, index: Tensor) -> Polygons:
+        """All instances, but those of a mask (N,) bool have lost their outline."""
+        _, counts = _starts_and_counts(self.instance_ends)
+        return self._with_rings(self.numpy(force=True), self.ring_ends, ~np.repeat(index.numpy(force=True), counts))
 
     def clipped(self) -> Polygons:
-        """The part inside the canvas; rings with nothing inside vanish."""
+        """The part inside the canvas, after Sutherland and Hodgman 1974; rings with nothing inside vanish. Where the
+        part of a ring has several parts they stay one ring, joined by edges along the border, which enclose nothing."""
         height, width = self.canvas_size
-        points = self.numpy(force=True)
+        points, ends = self.numpy(force=True), self.ring_ends
         if (points >= 0).all() and (points <= (width, height)).all():
             return self
-        cut = [[_clip(ring, width, height) for ring in instance] for instance in self.rings()]
-        return Polygons.from_rings(
-            [[ring for ring in instance if len(ring) >= 3] for instance in cut], self.canvas_size
+        for axis, sign, limit in ((0, 1, 0), (0, -1, -width), (1, 1, 0), (1, -1, -height)):
+            inside = sign * points[:, axis] >= limit
+            if inside.all():
+                continue
+            following = points[_following(ends)]
+            crosses = inside != inside[_following(ends)]
+            share = (sign * limit - points[:, axis]) / np.where(crosses, following[:, axis] - points[:, axis], 1)
+            crossing = points + share[:, None] * (following - points)
+            crossing[:, axis] = sign * limit  # exactly, whatever rounding does
+            both = np.stack((points, crossing), axis=1).reshape(-1, 2)
+            points = both[np.stack((inside, crosses), axis=1).ravel()]
+            ends = np.concatenate((_ZERO, np.cumsum(inside + crosses.astype(np.int64))))[ends]
+        return self._with_rings(points, ends, _starts_and_counts(ends)[1] >= 3)
+
+    def _with_rings(self, points: NDArray[Any], ends: NDArray[np.int64], keep: NDArray[np.bool_]) -> Polygons:
+        """These instances with other points (P, 2) of their rings, of which those that `keep` (R,) names stay."""
+        _, counts = _starts_and_counts(ends)
+        return Polygons(
+            torch.from_numpy(points[np.repeat(keep, counts)].astype(np.float32)),
+            ring_ends=np.cumsum(counts[keep]),
+            instance_ends=np.concatenate((_ZERO, np.cumsum(keep)))[self.instance_ends],
+            canvas_size=self.canvas_size,
         )
 
     def boxes(self) -> Tensor:
         """Bounding boxes (N, 4) xyxy of all points; zeros for instances without outline."""
-        boxes = torch.zeros(self.num_instances, 4)
-        for box, instance in zip(boxes, self.rings(), strict=True):
-            if instance:
-                points = np.concatenate(instance)
-                box[:] = torch.from_numpy(np.concatenate((points.min(0), points.max(0))))
-        return boxes
+        starts, counts = _starts_and_counts(self._point_ends())
+        boxes = np.zeros((self.num_instances, 4), np.float32)
+        if (filled := np.flatnonzero(counts)).size:
+            points = self.numpy(force=True)
+            boxes[filled, :2] = np.minimum.reduceat(points, starts[filled])
+            boxes[filled, 2:] = np.maximum.reduceat(points, starts[filled])
+        return torch.from_numpy(boxes)
+
+    def areas(self) -> Tensor:
+        """Areas (N,) float32 in square pixels, the sum over each instance's rings."""
+        points = self.numpy(force=True).astype(np.float64)
+        following = points[_following(self.ring_ends)]
+        doubled = points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]
+        rings = np.abs(_sums(doubled, self.ring_ends))
+        return torch.from_numpy((_sums(rings, self.instance_ends) / 2).astype(np.float32))
+
+    def _point_ends(self) -> NDArray[np.int64]:
+        """(N,) where each instance ends among the points."""
+        return np.concatenate((_ZERO, self.ring_ends))[self.instance_ends]
 
     def rasterize(self, out: Tensor | None = None) -> Tensor:
         """Masks (N, H, W) uint8, 0 or 1, of the union of each instance's rings, by COCO's rules to the pixel.
@@ -119,17 +186,21 @@ class Polygons(TVTensor):
         """
         height, width = self.canvas_size
         masks = torch.zeros(self.num_instances, height, width, dtype=torch.uint8) if out is None else out
-        for mask, instance in zip(masks, self.rings(), strict=False):
-            if not instance:
-                continue
-            # Only the part around the outline: whole pixels of offset change nothing, and far fewer are decoded.
-            points = np.concatenate(instance)
-            left, top = np.clip(np.floor(points.min(0)) - 1, 0, (width, height)).astype(int).tolist()
-            right, bottom = np.clip(np.ceil(points.max(0)) + 1, 0, (width, height)).astype(int).tolist()
-            if left < right and top < bottom:
-                flat = [(ring - (left, top)).ravel().tolist() for ring in instance]
-                code = rle.merge(rle.fr_py_objects(flat, bottom - top, right - left))
-                mask[top:bottom, left:right] = torch.from_numpy(rle.decode(code))
+        pixels = masks.numpy()
+        # Only the part around each outline: whole pixels of offset change nothing, and far fewer are decoded.
+        boxes, (starts, ends) = self._boxes(), self._point_spans()
+        corner = np.clip(np.floor(boxes[:, :2]) - 1, 0, (width, height)).astype(np.int64)
+        opposite = np.clip(np.ceil(boxes[:, 2:]) + 1, 0, (width, height)).astype(np.int64)
+        shifted = self.numpy(force=True) - corner.repeat(ends - starts, axis=0)
+        flat, ring_ends = shifted.ravel().tolist(), (2 * self.ring_ends).tolist()
+        rings = [flat[start:end] for start, end in pairwise((0, *ring_ends))]
+        spans = pairwise((0, *self.instance_ends.tolist()))
+        places = zip(spans, corner.tolist(), opposite.tolist(), strict=True)
+        for mask, ((start, end), (left, top), (right, bottom)) in zip(pixels, places, strict=False):
+            if start < end and left < right and top < bottom:
+                codes = rle.fr_py_objects(rings[start:end], bottom - top, right - left)
+                code = codes[0] if len(codes) == 1 else rle.merge(codes)
+                mask[top:bottom, left:right] = rle.decode(code)
         return masks
 
 
@@ -143,24 +214,29 @@ def _describe(
     return polygons
 
 
-def _clip(ring: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """The part of a ring (K, 2) inside the rectangle (0, 0, width, height), after Sutherland and Hodgman 1974. Where
-    that has several parts they stay one ring, joined by edges along the border, which enclose nothing."""
-    for axis, sign, limit in ((0, 1, 0), (0, -1, -width), (1, 1, 0), (1, -1, -height)):
-        inside = sign * ring[:, axis] >= limit
-        if inside.all():
-            continue
-        if not inside.any():
-            return ring[:0]
-        following = np.roll(ring, -1, axis=0)
-        crosses = inside != np.roll(inside, -1)
-        delta = following[:, axis] - ring[:, axis]
-        share = (sign * limit - ring[:, axis]) / np.where(crosses, delta, 1)
-        crossing = ring + share[:, None] * (following - ring)
-        crossing[:, axis] = sign * limit  # exactly, whatever rounding does
-        both = np.stack((ring, crossing), axis=1).reshape(-1, 2)
-        ring = both[np.stack((inside, crosses), axis=1).ravel()]
-    return ring
+def _starts_and_counts(ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each of the consecutive parts that end at `ends` starts, and how long it is."""
+    starts = np.concatenate((_ZERO, ends))[:-1]
+    return starts, ends - starts
+
+
+def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start, start + 1, ..., `count` of them, for each start and count, one after the other."""
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(starts - before, counts)
+
+
+def _following(ring_ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(P,) the position of the point that comes after each in its ring; the first comes after the last."""
+    starts, counts = _starts_and_counts(ring_ends)
+    following = np.arange(1, counts.sum() + 1)
+    following[ring_ends[counts > 0] - 1] = starts[counts > 0]
+    return following
+
+
+def _sums(values: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The sums of the consecutive parts that end at `ends`, of which some may be empty."""
+    return np.diff(np.concatenate((_ZERO, np.cumsum(values)))[ends], prepend=0)
 
 
 def _flip(axis: int) -> Callable[[Polygons], Polygons]:
