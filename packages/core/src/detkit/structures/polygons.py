@@ -188,10 +188,10 @@ class Polygons(TVTensor):
         masks = torch.zeros(self.num_instances, height, width, dtype=torch.uint8) if out is None else out
         pixels = masks.numpy()
         # Only the part around each outline: whole pixels of offset change nothing, and far fewer are decoded.
-        boxes, (starts, ends) = self._boxes(), self._point_spans()
+        boxes, (_, counts) = self.boxes().numpy(), _starts_and_counts(self._point_ends())
         corner = np.clip(np.floor(boxes[:, :2]) - 1, 0, (width, height)).astype(np.int64)
         opposite = np.clip(np.ceil(boxes[:, 2:]) + 1, 0, (width, height)).astype(np.int64)
-        shifted = self.numpy(force=True) - corner.repeat(ends - starts, axis=0)
+        shifted = self.numpy(force=True) - corner.repeat(counts, axis=0)
         flat, ring_ends = shifted.ravel().tolist(), (2 * self.ring_ends).tolist()
         rings = [flat[start:end] for start, end in pairwise((0, *ring_ends))]
         spans = pairwise((0, *self.instance_ends.tolist()))
