@@ -81,7 +81,7 @@ class TestBackbones(BackboneContract):
         "hrnet": [
             {"width": 8, "modules": [1, 1, 1], "blocks": 1},
             {"width": 4, "modules": [1, 2, 1], "blocks": 2, "norm": "bn"},
-            {"width": 4, "modules": [1, 1, 1], "blocks": 1, "norm": "gn"},
+            {"width": 4, "modules": [1, 1, 1], "blocks": 1, "norm": "gn", "freeze_at": 3},
         ],
         "fbnet": [
             {"arch": "a_dsmask_tiny"},

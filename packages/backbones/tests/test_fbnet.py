@@ -1,6 +1,5 @@
 import math
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from det_backbones.fbnet import FBNet, FBNetLayers, divisible
 from det_backbones.fbnet_archs import ARCHS, Block
 from det_backbones.weights import fbnet as pretrained
 from detkit.structures.shape import Shape
+from detkit.testing.modules import unlike_new_norms
 
 SMALL = [
     [Block(kind="conv", channels=8, stride=2), Block(channels=8)],
@@ -59,17 +59,11 @@ def test_it_has_as_many_weights_as_the_authors_publish(arch: Any, published: int
     assert sum(each.numel() for each in model.parameters() if each.ndim == 4) + classifier == published
 
 
-def randomise(module: nn.Module) -> None:
-    for key, buffer in module.named_buffers():
-        if "running" in key:
-            buffer.uniform_(*((-0.1, 0.1) if key.endswith("mean") else (0.5, 1.5)))
-
-
 @pytest.mark.parametrize("arch", ["b", "d", "g"])
 def test_timms_weights_give_timms_features(arch: Any) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model(f"fbnetv3_{arch}").eval().double()
-    randomise(theirs)
+    unlike_new_norms(theirs)
     ours = FBNet(arch=arch, flavour="imagenet", norm="frozen_bn").eval().double()
     ours.load_state_dict(pretrained.from_timm(theirs.state_dict()))
     x = torch.randn(1, 3, 32, 64, dtype=torch.float64)
@@ -149,7 +143,7 @@ def test_mobile_cvs_weights_give_mobile_cvs_features() -> None:
             stages[f"xif{stage}_{number}"] = IRFBlock(channels, outputs, kernel, stride, expansion, squeezed)
             channels = outputs
     theirs = nn.Sequential(stages).eval().double()
-    randomise(theirs)
+    unlike_new_norms(theirs)
     state = {f"module.backbone.stages.{name}": value for name, value in theirs.state_dict().items()}
     classifier = ("module.backbone.stages.xif6_0.pw.conv.weight", "module.head.conv.bias")
     ours = FBNet(arch="d", flavour="imagenet", norm="frozen_bn").eval().double()
@@ -164,20 +158,6 @@ def test_mobile_cvs_weights_give_mobile_cvs_features() -> None:
                 scale = y.abs().max()
                 assert scale > 0
                 torch.testing.assert_close(features[f"trunk{stage - 1}"] / scale, y / scale)
-
-
-@pytest.mark.parametrize("convert", [pretrained.from_timm, pretrained.from_mobile_cv])
-def test_a_strange_array_is_an_error(convert: Any) -> None:
-    with pytest.raises(ValueError, match="not the arrays of an FBNetV3: rpn"):
-        convert({"rpn": torch.zeros(1)})
-
-
-def test_weights_begin_models_of_fewer_stages_and_other_norms() -> None:
-    weights = FBNet(arch="a_dsmask_tiny", norm="frozen_bn").state_dict()
-    for arguments in ({"norm": "bn"}, {"norm": "frozen_bn", "out_features": ["trunk2"]}):
-        model = FBNet(arch="a_dsmask_tiny", **arguments)
-        model.load_state_dict(model.fit_weights(weights))
-        assert torch.equal(model.trunk2[0].project.weight, weights["trunk2.0.project.weight"])
 
 
 def test_d2gos_blocks_have_bare_depthwise_convolutions_and_wide_gates() -> None:
@@ -212,13 +192,6 @@ def test_stages_can_be_given() -> None:
     assert model(torch.zeros(1, 3, 5, 9))["trunk1"].shape == (1, 12, 2, 3)
 
 
-def test_frozen_stages_are_constants() -> None:
-    model = FBNet(stages=SMALL, freeze_at=1).train()
-    sum(each.sum() for each in model(torch.randn(2, 3, 16, 16)).values()).backward()
-    assert all(each.grad is None for each in model.trunk0.parameters())
-    assert all(each.grad is not None for each in model.trunk1.parameters())
-
-
 @pytest.mark.parametrize(
     ("part", "arch", "size", "channels"),
     [
@@ -240,41 +213,3 @@ def test_the_rpn_of_an_architecture_repeats_a_block_of_its_backbone() -> None:
     repeated = [len(FBNetLayers(input_shapes={"p2": Shape(8, 4)}, part="rpn", arch=arch).blocks) for arch in ("a", "g")]
     assert repeated == [5, 8]
     assert len(FBNetLayers(input_shapes={"p2": Shape(8, 4)}, part="rpn", arch="g_fpn").blocks) == 1
-
-
-REGION = {"region": Shape(8, 16)}
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: FBNet(arch="z"), "arch is 'z'; choose one of a, b"),
-        (lambda: FBNet(stages=[]), "choose from stages"),
-        (lambda: FBNet(stages=[[Block(channels=8, stride=-2)]]), r"stage 0 has the strides \[-2\]"),
-        (lambda: FBNet(stages=[SMALL[0], []]), "stage 1 has the strides"),
-        (lambda: FBNet(out_features=["trunk5"]), "choose from trunk0, trunk1"),
-        (lambda: FBNet(freeze_at=6), "freeze_at is 6"),
-        (lambda: FBNet(flavour="relu"), "flavour is 'relu'"),
-        (lambda: FBNet(width=0), "width is 0"),
-        (lambda: Block(channels=8, kind="max"), "kind is 'max'"),
-        (lambda: Block(channels=8, kernel=4), "the kernel odd"),
-        (lambda: Block(channels=8, stride=3), "stride is 3"),
-        (lambda: Block(channels=8, kind="conv", stride=-2), "stride is -2"),
-        (lambda: Block(channels=8, kind="conv", squeeze=True), "are of inverted residual blocks"),
-        (lambda: FBNetLayers(input_shapes=REGION, arch="b", part="mask"), "b has no blocks for a mask head, only"),
-        (lambda: FBNetLayers(input_shapes=REGION, blocks=[]), "blocks is empty"),
-        (lambda: FBNetLayers(input_shapes={**REGION, "p3": Shape(4, 8)}), r"have \[4, 8\] channels"),
-    ],
-)
-def test_what_cannot_be_is_refused(make: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_mobile_cvs_checkpoints_give_the_averaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "module.backbone.stages.xif0_0.conv.weight"
-    torch.save({"model_ema": {name: torch.ones(1)}, "state_dict": {name: torch.zeros(1)}}, tmp_path / "averaged.pth")
-    torch.save({"model_ema": None, "state_dict": {name: torch.zeros(1)}}, tmp_path / "plain.pth")
-    for file, expected in (("averaged.pth", 1), ("plain.pth", 0)):
-        monkeypatch.setattr(pretrained, "download", lambda url, file=file: tmp_path / file)
-        assert pretrained.fbnetv3_d_mobile_cv() == {"trunk0.0.weight": torch.full((1,), expected)}

@@ -66,7 +66,7 @@ def test_learned_resampling_is_denseposes_but_for_the_lower_and_right_borders() 
 def test_arguments_that_make_no_pyramid_are_errors() -> None:
     with pytest.raises(ValueError, match="levels is 0; HRFPN needs 1 at least"):
         HRFPN(input_shapes=SHAPES, levels=0)
-    with pytest.raises(ValueError, match="resampling is 'sum'; choose avg, max or learned"):
+    with pytest.raises(ValueError, match="resampling is 'sum'; choose from 'avg', 'max', 'learned'"):
         HRFPN(input_shapes=SHAPES, resampling="sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"HRFPN needs strides that double .* got \[4, 16\]"):
         HRFPN(input_shapes=SHAPES, in_features=["res2", "res4"])

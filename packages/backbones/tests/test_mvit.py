@@ -68,64 +68,7 @@ def test_keys_and_values_are_pooled_less_in_later_stages_and_more_where_all_is_s
     assert windows == [(8, 2), (8, 2), (4, 4), (4, 2), (0, 0), (2, 4), (2, 2), (0, 0), (1, 2), (0, 0)]
 
 
-def test_checkpointing_changes_no_gradient() -> None:
-    images = torch.randn(1, 3, 40, 56)
-    gradients = []
-    for checkpointing in (False, True):
-        model = small(checkpointing=checkpointing).train()
-        sum(features.square().mean() for features in model(images).values()).backward()
-        gradients.append({name: each.grad for name, each in model.named_parameters()})
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
-def test_paths_are_dropped_in_training_more_often_towards_the_end() -> None:
-    model = MViT(**SMALL, drop_path=0.5)
-    rates = [getattr(block.drop_path, "p", 0.0) for block in model.blocks]
-    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
-
-
 def test_tables_of_relative_positions_are_positions_and_blocks_are_layers() -> None:
     model = small()
     assert set(model.positions()) == {name for name, _ in model.named_parameters() if "rel_pos" in name}
     assert model.layer_prefixes() == [["patch_embed"], *([f"blocks.{number}"] for number in range(6))]
-
-
-def test_it_exports() -> None:
-    model, images = small(depths=(1, 1, 1, 1)), torch.randn(1, 3, 70, 50)
-    with torch.no_grad():
-        program = torch.export.export(model, (images,), strict=False)
-        torch.testing.assert_close(program.module()(images), model(images))
-
-
-def test_both_orders_of_memory_give_the_same() -> None:
-    model, images = small(), torch.randn(2, 3, 70, 50)
-    with torch.no_grad():
-        expected = model(images)
-        model.to(memory_format=torch.channels_last)
-        torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_weights_fit_without_norms_of_stages_and_with_stages_that_are_not_built() -> None:
-    whole = {name: value for name, value in small().state_dict().items() if not name.startswith("norms.")}
-    model = small(out_features=["scale3"])
-    model.load_state_dict(model.fit_weights(whole))
-    deeper = small(depths=(1, 2, 1, 3)).state_dict()
-    assert "blocks.6.norm1.weight" in small().fit_weights(deeper)  # of another size, for the caller to refuse
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"depths": (1, 2, 3)}, "four numbers of blocks"),
-        ({"embed_dim": 10, "num_heads": 3}, "a multiple of num_heads"),
-        ({"kv_stride": 3}, "kv_stride is 3; it must be 1, 2, 4 or 8"),
-        ({"window": 7}, "window is 7; it must be a multiple of 8"),
-        ({"image_size": 16}, "at least 32"),
-        ({"drop_path": 1.0}, "a probability below 1"),
-        ({"out_features": ["res2"]}, "choose from scale2, scale3, scale4, scale5"),
-        ({"out_features": []}, "choose from"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MViT(**arguments)

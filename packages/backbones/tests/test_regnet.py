@@ -6,9 +6,9 @@ from torchvision.models.regnet import BlockParams
 from det_backbones.regnet import SIZES, RegNet, stage_widths
 from det_backbones.weights import regnet as pretrained
 from detkit.foreign import read_foreign_checkpoint
-from detkit.layers import FrozenBatchNorm
 from detkit.plugins import registry
 from detkit.structures.shape import Shape
+from detkit.testing.modules import unlike_new_norms
 
 SMALL = {"depth": 6, "w_a": 8, "w_0": 8, "w_m": 2, "group_width": 8}
 
@@ -53,43 +53,10 @@ def test_maps_are_of_the_stages_that_are_asked_for_and_later_ones_are_not_built(
     assert {name: tuple(each.shape) for name, each in maps.items()} == {"s1": (1, 8, 19, 26), "s3": (1, 32, 5, 7)}
 
 
-@pytest.mark.parametrize(("freeze_at", "frozen"), [(0, set()), (1, {"stem"}), (3, {"stem", "s1", "s2"})])
-def test_frozen_stages_have_nothing_to_train(freeze_at: int, frozen: set[str]) -> None:
-    model = RegNet(**SMALL, se_ratio=0.25, norm="bn", freeze_at=freeze_at)
-    for name, stage in model.named_children():
-        assert any(parameter.requires_grad for parameter in stage.parameters()) == (name not in frozen)
-        assert any(isinstance(module, FrozenBatchNorm) for module in stage.modules()) == (name in frozen)
-
-
 def test_squeeze_and_excitation_is_as_wide_as_the_blocks_input_says() -> None:
     model = RegNet(**SMALL, se_ratio=0.25)
     assert [model.s1[0].excite.fc1.out_channels, model.s2[0].excite.fc1.out_channels] == [8, 2]
     assert RegNet(**SMALL).s1[0].excite is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"w_0": 20}, "w_0 20, .*a w_0 that is a multiple of 8"),
-        ({"w_m": 1.0}, "w_m above 1"),
-        ({"depth": 3}, "make stages of widths .*; a RegNet has four"),
-        ({"se_ratio": 2.0}, "se_ratio is 2.0; it must be from 0"),
-        ({"out_features": ["res2"]}, r"out_features is \['res2'\]; choose from s1, s2, s3, s4"),
-        ({"out_features": []}, "choose from s1, s2, s3, s4"),
-        ({"freeze_at": 6}, "freeze_at is 6"),
-    ],
-)
-def test_bad_arguments_say_what_is_possible(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        RegNet(**{**SMALL, **arguments})
-
-
-def with_statistics(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with norms that do something."""
-    for key, buffer in model.named_buffers():
-        if "running" in key:
-            buffer.uniform_(*((-0.1, 0.1) if key.endswith("mean") else (0.5, 1.5)))
-    return model.eval()
 
 
 @pytest.mark.parametrize("size", pretrained.TORCHVISION_REGNETS)
@@ -107,7 +74,8 @@ def test_torchvisions_weights_give_torchvisions_features(se_ratio: float) -> Non
     torch.manual_seed(0)
     arguments = {**SMALL, "se_ratio": se_ratio}
     params = BlockParams.from_init_params(**{**arguments, "se_ratio": se_ratio or None})
-    theirs = with_statistics(torchvision.models.RegNet(params, num_classes=3))
+    theirs = torchvision.models.RegNet(params, num_classes=3).eval()
+    unlike_new_norms(theirs)
     ours = RegNet(**arguments).eval()
     ours.load_state_dict(pretrained.from_torchvision(theirs.state_dict()))
     x = torch.randn(2, 3, 64, 96)
@@ -144,7 +112,7 @@ def pycls_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def test_pyclss_files_give_the_same_arrays(tmp_path) -> None:
     params = BlockParams.from_init_params(**SMALL, se_ratio=0.25)
-    state = with_statistics(torchvision.models.RegNet(params, num_classes=3)).state_dict()
+    state = torchvision.models.RegNet(params, num_classes=3).state_dict()
     file = {"epoch": 99, "model_state": pycls_names(state), "optimizer_state": {"state": {}}, "cfg": "OUT_DIR: /tmp"}
     assert {"stem.bn.bias", "s1.b1.proj.weight", "s1.b1.f.a_bn.bias", "s4.b1.f.se.f_ex.2.bias"} <= set(
         file["model_state"]
@@ -154,20 +122,6 @@ def test_pyclss_files_give_the_same_arrays(tmp_path) -> None:
     expected = pretrained.from_torchvision(state)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-
-
-def test_published_weights_begin_models_that_have_fewer_stages_or_another_norm() -> None:
-    weights = {name: torch.rand_like(value) for name, value in RegNet(**SMALL).state_dict().items()}
-    for arguments in ({"norm": "bn"}, {"out_features": ["s2"]}):
-        model = RegNet(**SMALL, **arguments)
-        model.load_state_dict(model.fit_weights(weights))
-        assert torch.equal(model.s2[0].conv2.weight, weights["s2.0.conv2.weight"])
-
-
-@pytest.mark.parametrize("convert", [pretrained.from_torchvision, pretrained.from_pycls])
-def test_a_strange_array_is_an_error(convert) -> None:
-    with pytest.raises(ValueError, match=r"not the arrays of a RegNet: layer1\.0\.conv1\.weight"):
-        convert({"layer1.0.conv1.weight": torch.zeros(1)})
 
 
 def test_every_published_file_has_a_name() -> None:

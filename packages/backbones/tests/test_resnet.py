@@ -1,19 +1,8 @@
-import pytest
 import torch
 
 from det_backbones.non_local import NonLocal
 from det_backbones.resnet import ResNet, ResNetRes5
-from detkit.layers import FrozenBatchNorm
 from detkit.structures.shape import Shape
-
-
-@pytest.mark.parametrize(("freeze_at", "frozen"), [(0, set()), (1, {"stem"}), (3, {"stem", "res2", "res3"})])
-def test_frozen_stages_have_nothing_to_train(freeze_at: int, frozen: set[str]) -> None:
-    model = ResNet(depth=18, norm="bn", width=16, freeze_at=freeze_at)
-    for name, stage in model.named_children():
-        assert any(parameter.requires_grad for parameter in stage.parameters()) == (name not in frozen)
-        norms = [module for module in stage.modules() if isinstance(module, FrozenBatchNorm)]
-        assert bool(norms) == (name in frozen)
 
 
 def test_the_stride_is_where_the_weights_were_trained_with_it() -> None:
@@ -100,28 +89,9 @@ def test_the_trunk_on_regions_is_the_last_stage() -> None:
     backbone = ResNet(**arguments).eval()
     trunk = ResNetRes5(input_shapes={"region": Shape(128, 16)}, **arguments).eval()
     assert trunk.output_shapes == {"region": Shape(256, 32)}
+    assert ResNetRes5(input_shapes={"res4": Shape(128, 16)}, **arguments).output_shapes == trunk.output_shapes
     trunk.res5.load_state_dict(backbone.res5.state_dict())
     regions = torch.randn(3, 128, 14, 14)
     with torch.no_grad():
         assert torch.equal(trunk(regions), backbone.res5(regions))
     assert trunk(regions).shape == (3, 256, 7, 7)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"depth": 34, "groups": 32}, "of bottlenecks, which ResNet-34 does not have"),
-        ({"deform": ["res6"]}, r"deform is \['res6'\]; choose from res2, res3, res4, res5"),
-        ({"output_stride": 4}, "output_stride is 4"),
-        ({"multi_grid": [1, 2]}, r"multi_grid is \[1, 2\]; res5 of ResNet-50 has 3 blocks"),
-        ({"non_local": {"res4": [6]}}, r"non_local of res4 is \[6\]; its blocks are 0 to 5"),
-        ({"non_local": {"p4": [0]}}, r"non_local is \['p4'\]; choose from res2, res3, res4, res5"),
-        ({"stem": "shallow"}, "stem is 'shallow'; it must be 'basic' or 'deep'"),
-        ({"depth": 49}, "18, 34, 50, 101 or 152"),
-        ({"out_features": ["p2"]}, "choose from res2, res3, res4, res5"),
-        ({"freeze_at": 6}, "freeze_at is 6"),
-    ],
-)
-def test_bad_arguments_say_what_is_possible(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ResNet(**arguments)

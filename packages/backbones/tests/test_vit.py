@@ -79,22 +79,6 @@ def test_positions_are_resized_to_the_map() -> None:
     torch.testing.assert_close(zeros[0, 0], torch.arange(4.0).expand(8, 4))
 
 
-def test_drop_path_rises_from_zero_to_its_value() -> None:
-    rates = [getattr(block.drop_path, "p", 0.0) for block in tiny(drop_path=0.3).blocks]
-    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
-
-
-def test_checkpointing_changes_no_gradient() -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        model = tiny(checkpointing=checkpointing, drop_path=0.5).train()
-        torch.manual_seed(3)
-        model(torch.ones(2, 3, 64, 64))["last_feat"].square().sum().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    for plain, computed_again in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, computed_again)
-
-
 def test_layers_are_the_embeddings_and_each_block_but_its_convolutions() -> None:
     model = tiny(residual_blocks=[1])
     layers = [
@@ -106,22 +90,6 @@ def test_layers_are_the_embeddings_and_each_block_but_its_convolutions() -> None
     left = {name for name, _ in model.named_parameters()} - set().union(*layers)
     assert {name.rpartition(".residual.")[0] for name in left} == {"blocks.1"}
     assert model.positions() == ("pos_embed",)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_heads": 3}, "embed_dim is 16 and num_heads 3"),
-        ({"image_size": 8}, "image_size is 8; it must be at least the side of a patch, 16"),
-        ({"pretrain_size": 8}, "pretrain_size is 8"),
-        ({"window": 0, "global_blocks": [1]}, "leave out global_blocks"),
-        ({"global_blocks": [4]}, r"global_blocks is \[4\]; the 4 blocks are 0 to 3"),
-        ({"residual_blocks": [-1]}, r"residual_blocks is \[-1\]"),
-    ],
-)
-def test_bad_arguments_are_explained(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tiny(**arguments)
 
 
 SOURCE = {"last_feat": Shape(16, 16)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detkit.download import download, fetch
+from detkit.download import digits_in_name, download, fetch
 
 BODY = bytes(range(256)) * 40_000  # 10 MB
 
@@ -129,3 +129,17 @@ def test_offline_is_a_clear_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("DETKIT_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=r"127.0.0.1:9/model.pkl cannot be downloaded: .*refused"):
         download("http://127.0.0.1:9/model.pkl")
+
+
+@pytest.mark.parametrize(
+    ("file", "digits"),
+    [
+        ("resnet18-f37072fd.pth", "f37072fd"),
+        ("vgg16_features-amdegroot-88682ab5.pth", "88682ab5"),
+        ("R-50.pkl", None),
+        ("X-101-32x8d.pkl", None),
+        ("swin_tiny_patch4_window7_224.pth", None),
+    ],
+)
+def test_a_name_may_end_with_digits_of_the_checksum(file: str, digits: str | None) -> None:
+    assert digits_in_name(f"https://example.org/v0.1-deadbeef/{file}") == digits

@@ -84,6 +84,18 @@ def drop_path(rate: float) -> nn.Module:
     return StochasticDepth(rate, "row") if rate else nn.Identity()
 
 
+def drop_path_rates(last: float, blocks: int) -> list[float]:
+    """The rate of each block for `drop_path`: from 0 in the first it rises evenly to the last's.
+
+    Raises:
+        ValueError: the last's is no probability below 1.
+    """
+    if not 0 <= last < 1:
+        raise ValueError(f"drop_path is {last}; a probability from 0 to below 1 is needed")
+    rates: list[float] = torch.linspace(0, last, blocks, device="cpu").tolist()
+    return rates
+
+
 class MLP(nn.Module):
     """Two linear layers with a GELU between them, on the last dimension."""
 

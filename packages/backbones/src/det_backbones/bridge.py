@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from det_backbones.fitting import COUNTS, own_arrays
 from detkit.interfaces import Backbone
-from detkit.layers import FrozenBatchNorm
+from detkit.layers import frozen_batch_norm
 from detkit.structures.shape import Shape
 
 FINEST = 4  # the stride of the finest map that is returned by default
@@ -148,9 +149,7 @@ class ForeignBackbone(Backbone):
     @staticmethod
     def constant_norm(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> nn.Module:
         """The norm with its present statistics for ever."""
-        constant = FrozenBatchNorm(norm.num_features, norm.eps).to(norm.weight)
-        constant.load_state_dict({k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"})
-        return constant
+        return frozen_batch_norm(norm)
 
     @property
     def output_shapes(self) -> Mapping[str, Shape]:
@@ -169,9 +168,8 @@ class ForeignBackbone(Backbone):
         }
 
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        own = self.state_dict()
-        counts = {name: value for name, value in own.items() if name.endswith(".num_batches_tracked")}
-        return counts | {name: value for name, value in weights.items() if name in own}
+        own = set(self.state_dict())
+        return own_arrays(self, COUNTS) | {name: value for name, value in weights.items() if name in own}
 
     def positions(self) -> Sequence[str]:
         return [name for name, _ in self.named_parameters() if _POSITIONS.fullmatch(name)]

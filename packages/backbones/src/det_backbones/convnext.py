@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from det_backbones.attention import drop_path
+from det_backbones.arguments import check_freeze_at, check_lengths, wanted_stages
+from det_backbones.attention import drop_path, drop_path_rates
+from det_backbones.fitting import own_arrays
 from detkit.interfaces import Backbone
 from detkit.layers import LayerNorm2d, freeze
 from detkit.structures.shape import Shape
@@ -56,7 +58,8 @@ class ConvNeXt(Backbone):
         layer_scale: with which each channel of a block's branch begins.
         drop_path: probability with which an image leaves out the last block in training; it grows linearly from 0 at
             the first. The paper's detectors have 0.4 (T), 0.6 (S), 0.7 (B, L) and 0.8 (XL).
-        freeze_at: the stem (1) and the first `freeze_at` - 1 stages are constants in training; 0 trains everything.
+        freeze_at: the stem (1) and the first `freeze_at` - 1 stages, each with what leads on from it, are constants in
+            training; 0 trains everything.
         checkpointing: whether training computes activations twice to save memory.
         out_features: the stages to return, each normalised: p0, p1, p2, p3 of stride 4, 8, 16, 32. Stages after the
             last are not built.
@@ -80,26 +83,16 @@ class ConvNeXt(Backbone):
         out_features: Sequence[str] = ("p0", "p1", "p2", "p3"),
     ) -> None:
         super().__init__()
-        if len(depths) != len(dims):
-            raise ValueError(f"depths {list(depths)} and dims {list(dims)}: one of each per stage is needed")
+        check_lengths(depths=depths, dims=dims)
         names = [f"p{stage}" for stage in range(len(depths))]
-        if not out_features or any(name not in names for name in out_features):
-            raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(names)}")
-        if not 0 <= freeze_at <= len(depths) + 1:
-            raise ValueError(
-                f"freeze_at is {freeze_at}; it must be 0 (nothing), 1 (the stem), or 2 to {len(depths) + 1} "
-                "(so many stages and one)"
-            )
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path is {drop_path}; a probability from 0 to below 1 is needed")
-        count = 1 + max(names.index(name) for name in out_features)
+        check_freeze_at(freeze_at, ("the stem", *names))
+        rates = drop_path_rates(drop_path, sum(depths))
         self._stages = len(depths)
         self.checkpointing = checkpointing
-        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
         stem = nn.Sequential(nn.Conv2d(3, dims[0], 4, stride=4), LayerNorm2d(dims[0]))
         self.downsample_layers = nn.ModuleList([stem])
         self.stages = nn.ModuleList()
-        for stage in range(count):
+        for stage in range(len(wanted_stages(names, out_features))):
             if stage:
                 conv = nn.Conv2d(dims[stage - 1], dims[stage], 2, stride=2)
                 self.downsample_layers.append(nn.Sequential(LayerNorm2d(dims[stage - 1]), conv))
@@ -136,7 +129,7 @@ class ConvNeXt(Backbone):
 
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Norms of outputs begin as new ones."""
-        outputs = {name: value for name, value in self.state_dict().items() if name.startswith("norm")}
+        outputs = own_arrays(self, "^norm")
         missing = range(len(self.stages), self._stages)
         absent = tuple(f"{part}.{stage}." for part in ("downsample_layers", "stages") for stage in missing)
         return outputs | {name: value for name, value in weights.items() if not name.startswith(absent)}

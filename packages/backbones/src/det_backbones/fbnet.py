@@ -11,9 +11,11 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_backbones.arguments import check_choice, check_freeze_at, regions_of
 from det_backbones.fbnet_archs import ARCHS, Arch, Block, Part, Stage
-from detkit.interfaces import Backbone, RoiTrunk
-from detkit.layers import Conv, Norm, freeze, init_relu_conv
+from det_backbones.staged import StagedBackbone
+from detkit.interfaces import RoiTrunk
+from detkit.layers import Conv, Norm, init_relu_conv
 from detkit.structures.shape import Shape
 
 Flavour = Literal["mobile", "imagenet"]
@@ -140,7 +142,7 @@ def _layers(in_channels: int, stage: Stage, style: BlockStyle) -> tuple[nn.Seque
     return nn.Sequential(*layers), in_channels
 
 
-class FBNet(Backbone):
+class FBNet(StagedBackbone):
     """FBNetV3 without its classifier: maps trunk0 to trunk4.
 
     Args:
@@ -179,19 +181,15 @@ class FBNet(Backbone):
         width_divisor: int = 8,
         out_features: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
-        style = _style(norm, flavour, width, width_divisor)
         stages = _published(arch)["trunk"] if stages is None else stages
+        if not stages:
+            raise ValueError("stages is empty; give at least one")
         names = [f"trunk{number}" for number in range(len(stages))]
-        out_features = names if out_features is None else out_features
-        if not out_features or any(name not in names for name in out_features):
-            raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(names) or 'stages'}")
-        if not 0 <= freeze_at <= len(stages):
-            raise ValueError(f"freeze_at is {freeze_at}; it must be 0 (nothing) to {len(stages)} (all stages)")
+        super().__init__(names, names if out_features is None else out_features)
+        check_freeze_at(freeze_at, names)
+        style = _style(norm, flavour, width, width_divisor)
         channels, stride = 3, 1
-        self._shapes: dict[str, Shape] = {}
-        self._stages = names[: 1 + max(names.index(name) for name in out_features)]
-        for number, (name, stage) in enumerate(zip(self._stages, stages, strict=False)):
+        for number, (name, stage) in enumerate(zip(self.stages, stages, strict=False)):
             steps = [block.stride for block in stage]
             if not steps or min(steps) < 0:
                 raise ValueError(
@@ -200,33 +198,8 @@ class FBNet(Backbone):
                 )
             layers, channels = _layers(channels, stage, style)
             stride *= math.prod(steps)
-            self.add_module(name, layers)
-            if name in out_features:
-                self._shapes[name] = Shape(channels, stride)
-            if number < freeze_at:
-                freeze(layers)
-
-    @property
-    def output_shapes(self) -> Mapping[str, Shape]:
-        return self._shapes
-
-    @property
-    def divisor(self) -> int:
-        return 1
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = {}
-        x = images
-        for name in self._stages:
-            x = getattr(self, name)(x)
-            if name in self._shapes:
-                features[name] = x
-        return features
-
-    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        later = [f"trunk{number}" for number in range(len(self._stages), 5)]
-        counts = {name: value for name, value in self.state_dict().items() if name.endswith(".num_batches_tracked")}
-        return counts | {name: value for name, value in weights.items() if name.split(".")[0] not in later}
+            self.add_stage(name, layers, Shape(channels, stride))
+        self.freeze_parts(freeze_at)
 
 
 class FBNetLayers(RoiTrunk):
@@ -257,12 +230,7 @@ class FBNetLayers(RoiTrunk):
     ) -> None:
         super().__init__()
         style = _style(norm, flavour, width, width_divisor)
-        widths = {shape.channels for shape in input_shapes.values()}
-        if len(widths) != 1:
-            raise ValueError(
-                f"the maps {', '.join(input_shapes)} have {sorted(widths)} channels; one number is needed: leave out "
-                "maps, or put a neck in between"
-            )
+        regions = regions_of(input_shapes)
         if blocks is None:
             parts = _published(arch)
             if part not in parts:
@@ -273,8 +241,8 @@ class FBNetLayers(RoiTrunk):
             (blocks,) = parts[part]
         if not blocks:
             raise ValueError("blocks is empty; give at least one")
-        self.blocks, channels = _layers(widths.pop(), blocks, style)
-        stride = next(iter(input_shapes.values())).stride
+        self.blocks, channels = _layers(regions.channels, blocks, style)
+        stride = regions.stride
         for block in blocks:
             stride = stride * block.stride if block.stride > 0 else -(stride // block.stride)
         self._shapes = {"region": Shape(channels, stride)}
@@ -290,8 +258,7 @@ class FBNetLayers(RoiTrunk):
 
 
 def _style(norm: Norm, flavour: Flavour, width: float, divisor: int) -> BlockStyle:
-    if flavour not in ("mobile", "imagenet"):
-        raise ValueError(f"flavour is {flavour!r}; choose 'mobile' or 'imagenet'")
+    check_choice("flavour", flavour, ("mobile", "imagenet"))
     if width <= 0 or divisor < 1:
         raise ValueError(
             f"width is {width} and width_divisor {divisor}; a factor above 0 and a number from 1 on needed"

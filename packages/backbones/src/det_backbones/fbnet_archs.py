@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from det_backbones.arguments import check_choice
+
 Arch = Literal[
     "a",
     "b",
@@ -51,8 +53,7 @@ class Block:
     squeeze: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in ("ir", "conv"):
-            raise ValueError(f"kind is {self.kind!r}; choose 'ir' (inverted residual) or 'conv'")
+        check_choice("kind", self.kind, ("ir", "conv"))
         if min(self.channels, self.kernel, self.repeat) < 1 or self.kernel % 2 == 0 or self.expansion <= 0:
             raise ValueError(
                 f"channels {self.channels}, kernel {self.kernel}, repeat {self.repeat}, expansion {self.expansion}: "

@@ -9,6 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_backbones.arguments import check_choice
 from det_backbones.pyramid import level_name, pyramid_inputs, upsample_onto
 from detkit.interfaces import Neck
 from detkit.layers import Conv, Norm, init_linear
@@ -29,7 +30,8 @@ class FPN(Neck):
             res5 in RetinaNet, of p5 in FCOS). "": nothing.
 
     Raises:
-        ValueError: a map is wanted that there is not, strides do not double, or `top` is of another stride.
+        ValueError: a map is wanted that there is not, strides do not double, `top` is of another stride, or `fuse` is
+            neither of the two.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class FPN(Neck):
         top: str = "pool",
     ) -> None:
         super().__init__()
+        check_choice("fuse", fuse, ("sum", "avg"))
         inputs = pyramid_inputs(type(self).__name__, input_shapes, in_features)
         self.in_features = tuple(inputs)
         strides = [shape.stride for shape in inputs.values()]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_backbones.arguments import check_choice
 from det_backbones.pyramid import level_name, pyramid_inputs
 from detkit.interfaces import Neck
 from detkit.layers import Conv, Norm, init_linear, init_relu_conv, make_norm
@@ -52,8 +53,7 @@ class HRFPN(Neck):
         inputs = pyramid_inputs("HRFPN", input_shapes, in_features)
         if levels < 1:
             raise ValueError(f"levels is {levels}; HRFPN needs 1 at least")
-        if resampling not in ("avg", "max", "learned"):
-            raise ValueError(f"resampling is {resampling!r}; choose avg, max or learned")
+        check_choice("resampling", resampling, ("avg", "max", "learned"))
         self.in_features = tuple(inputs)
         self.resampling = resampling
         shapes = list(inputs.values())

@@ -8,13 +8,17 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_backbones.arguments import check_freeze_at
+from det_backbones.fitting import COUNTS, own_arrays
 from det_backbones.resnet_blocks import BasicBlock, BlockStyle, Bottleneck
 from detkit.interfaces import Backbone
-from detkit.layers import Conv, Norm, init_relu_conv
+from detkit.layers import Conv, Norm, freeze, init_relu_conv
 from detkit.structures.shape import Shape
 
 FEATURES = ("res2", "res3", "res4", "res5")  # of stride 4, 8, 16, 32, as in a ResNet
 STEM_CHANNELS = 64
+# What `freeze_at` counts: the stem, and each stage with what leads to it
+PARTS = (("stem",), ("stage1",), ("transition1", "stage2"), ("transition2", "stage3"), ("transition3", "stage4"))
 
 
 class HighResolutionModule(nn.Module):
@@ -88,20 +92,29 @@ class HRNet(Backbone):
         width: channels of the finest branch, each coarser one having twice those of the one before: 18, 32, 40, 48.
         norm: of every convolution. "frozen_bn" suits pretrained weights and small batches; training from scratch needs
             "gn", "bn" or "sync_bn". DensePose trains "bn".
+        freeze_at: the stem (1) and the first `freeze_at` - 1 stages, each with what leads to it, are constants in
+            training; 0 trains everything.
         modules: exchanges in stages 2, 3 and 4.
         blocks: residual blocks in stage 1, and in each branch between two exchanges.
 
     Raises:
-        ValueError: not three numbers of modules, or a number below 1.
+        ValueError: an argument out of range, or not three numbers of modules.
 
     `forward` takes images (B, 3, H, W) of any size, and returns the branches of stage 4: res2 to res5 (B, width * 1, 2,
     4, 8, H / stride, W / stride), rounded up, of stride 4, 8, 16, 32.
     """
 
     def __init__(
-        self, *, width: int = 32, norm: Norm = "frozen_bn", modules: Sequence[int] = (1, 4, 3), blocks: int = 4
+        self,
+        *,
+        width: int = 32,
+        norm: Norm = "frozen_bn",
+        freeze_at: int = 0,
+        modules: Sequence[int] = (1, 4, 3),
+        blocks: int = 4,
     ) -> None:
         super().__init__()
+        check_freeze_at(freeze_at, [names[-1] for names in PARTS])
         if len(modules) != 3 or min(modules) < 1:
             raise ValueError(f"modules is {list(modules)}; give a number of 1 or more for each of stages 2, 3 and 4")
         if width < 1 or blocks < 1:
@@ -137,6 +150,9 @@ class HRNet(Backbone):
         for module in self.modules():
             if isinstance(module, Conv):
                 init_relu_conv(module)
+        for names in PARTS[:freeze_at]:
+            for name in names:
+                freeze(getattr(self, name))
         self._shapes = {name: Shape(widths[number], 4 * 2**number) for number, name in enumerate(FEATURES)}
 
     @property
@@ -155,5 +171,4 @@ class HRNet(Backbone):
         return dict(zip(FEATURES, maps, strict=True))
 
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        counts = {name: value for name, value in self.state_dict().items() if name.endswith(".num_batches_tracked")}
-        return counts | dict(weights)
+        return own_arrays(self, COUNTS) | dict(weights)

@@ -11,7 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from det_backbones.attention import MLP, attention, drop_path, init_transformer, window_merge, window_partition
+from det_backbones.arguments import check_choice, wanted_stages
+from det_backbones.attention import (
+    MLP,
+    attention,
+    drop_path,
+    drop_path_rates,
+    init_transformer,
+    window_merge,
+    window_partition,
+)
+from det_backbones.fitting import own_arrays
 from detkit.interfaces import Backbone
 from detkit.structures.shape import Shape
 
@@ -228,7 +238,9 @@ class MViT(Backbone):
         out_features: Sequence[str] = SCALES,
     ) -> None:
         super().__init__()
-        _check(embed_dim, depths, num_heads, kv_stride, window, image_size, drop_path, out_features)
+        _check(embed_dim, depths, num_heads, window, image_size)
+        check_choice("kv_stride", kv_stride, (1, 2, 4, 8))
+        check_choice("expand", expand, ("attention", "mlp"))
         style = BlockStyle(mlp_ratio, qkv_bias, residual_pooling, norm_eps)
         self.checkpointing = checkpointing
         self.patch_embed = PatchEmbedding(embed_dim)
@@ -236,9 +248,9 @@ class MViT(Backbone):
         self.norms = nn.ModuleDict()
         self._shapes: dict[str, Shape] = {}
         self._ends: dict[int, str] = {}
-        drops = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
+        rates = drop_path_rates(drop_path, sum(depths))
         channels = embed_dim
-        for stage, name in enumerate(SCALES[: max(map(SCALES.index, out_features)) + 1]):
+        for stage, name in enumerate(wanted_stages(SCALES, out_features)):
             own = embed_dim << stage
             for number in range(depths[stage]):
                 first, last = stage > 0 and number == 0, number == depths[stage] - 1
@@ -254,7 +266,7 @@ class MViT(Backbone):
                     kv_stride=2 * step if last and stage in (1, 2) else step,
                     window=0 if last and stage > 0 else window >> before,
                     size=image_size // 4 >> before,
-                    dropped=drops[len(self.blocks)],
+                    dropped=rates[len(self.blocks)],
                     style=style,
                 )
                 self.blocks.append(block)
@@ -285,10 +297,9 @@ class MViT(Backbone):
 
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The norms of the stages, which classifiers do not have, stay as they are."""
-        fresh = {f"norms.{name}": value for name, value in self.norms.state_dict().items()}
         whole = SCALES[-1] in self._shapes
         built = tuple(f"blocks.{number}." for number in range(len(self.blocks)))
-        return fresh | {
+        return own_arrays(self, r"^norms\.") | {
             name: value
             for name, value in weights.items()
             if whole or not name.startswith("blocks.") or name.startswith(built)
@@ -305,23 +316,14 @@ def _check(
     embed_dim: int,
     depths: Sequence[int],
     num_heads: int,
-    kv_stride: int,
     window: int,
     image_size: int,
-    drop_path: float,
-    out_features: Sequence[str],
 ) -> None:
     if len(depths) != len(SCALES) or min(depths) < 1:
         raise ValueError(f"depths is {list(depths)}; it must be four numbers of blocks, each at least 1")
     if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
         raise ValueError(f"embed_dim is {embed_dim}; it must be a multiple of num_heads, which is {num_heads}")
-    if kv_stride not in (1, 2, 4, 8):
-        raise ValueError(f"kv_stride is {kv_stride}; it must be 1, 2, 4 or 8")
     if window < 0 or window % 8:
         raise ValueError(f"window is {window}; it must be a multiple of 8, or 0 for attention everywhere")
     if image_size < 32:
         raise ValueError(f"image_size is {image_size}; it must be at least 32")
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path is {drop_path}; it is a probability below 1")
-    if not out_features or any(name not in SCALES for name in out_features):
-        raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(SCALES)}")

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
-from detkit.interfaces import Backbone
-from detkit.layers import Conv, Norm, freeze, init_relu_conv
+from det_backbones.arguments import check_freeze_at
+from det_backbones.staged import StagedBackbone
+from detkit.layers import Conv, Norm, init_relu_conv
 from detkit.structures.shape import Shape
 
 STAGES = ("s1", "s2", "s3", "s4")
@@ -91,7 +92,7 @@ class Block(nn.Module):
         return F.relu(self.conv3(x).add_(shortcut), inplace=True)
 
 
-class RegNet(Backbone):
+class RegNet(StagedBackbone):
     """RegNetX and RegNetY without their classifier. The defaults are RegNetX-4GF; the other published sizes are in
     `SIZES`, and `regnetx-1-6gf-dds` and so on are their weights.
 
@@ -130,7 +131,8 @@ class RegNet(Backbone):
         freeze_at: int = 0,
         out_features: Sequence[str] = STAGES,
     ) -> None:
-        super().__init__()
+        super().__init__(STAGES, out_features)
+        check_freeze_at(freeze_at, ("stem", *STAGES))
         stages = stage_widths(depth, w_a, w_0, w_m, group_width)
         if len(stages) != len(STAGES):
             widths = ", ".join(str(width) for width, _, _ in stages)
@@ -139,17 +141,9 @@ class RegNet(Backbone):
             )
         if not 0 <= se_ratio <= 1:
             raise ValueError(f"se_ratio is {se_ratio}; it must be from 0 (no squeeze-and-excitation) to 1")
-        if not out_features or any(name not in STAGES for name in out_features):
-            raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(STAGES)}")
-        if not 0 <= freeze_at <= 5:
-            raise ValueError(
-                f"freeze_at is {freeze_at}; it must be 0 (nothing), 1 (the stem) or 2 to 5 (through s1 to s4)"
-            )
         self.stem = Conv(3, stem_width, 3, stride=2, norm=norm, relu=True)
-        self._shapes: dict[str, Shape] = {}
         in_channels, stride = stem_width, 2
-        last = max(STAGES.index(name) for name in out_features)
-        for name, (width, group, count) in zip(STAGES[: last + 1], stages, strict=False):
+        for name, (width, group, count) in zip(self.stages, stages, strict=False):
             blocks = []
             for step in (2, *[1] * (count - 1)):
                 squeezed = round(in_channels * se_ratio)
@@ -157,37 +151,9 @@ class RegNet(Backbone):
                     Block(in_channels, width, stride=step, groups=width // group, squeezed=squeezed, norm=norm)
                 )
                 in_channels = width
-            self.add_module(name, nn.Sequential(*blocks))
             stride *= 2
-            if name in out_features:
-                self._shapes[name] = Shape(width, stride)
+            self.add_stage(name, nn.Sequential(*blocks), Shape(width, stride))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 init_relu_conv(module)
-        for name in ("stem", *STAGES)[:freeze_at]:
-            if hasattr(self, name):
-                freeze(getattr(self, name))
-
-    @property
-    def output_shapes(self) -> Mapping[str, Shape]:
-        return self._shapes
-
-    @property
-    def divisor(self) -> int:
-        return 1
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x = self.stem(images)
-        features = {}
-        for name in STAGES:
-            if not hasattr(self, name):
-                break
-            x = getattr(self, name)(x)
-            if name in self._shapes:
-                features[name] = x
-        return features
-
-    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        counts = {name: value for name, value in self.state_dict().items() if name.endswith(".num_batches_tracked")}
-        absent = [name for name in STAGES if not hasattr(self, name)]
-        return counts | {name: value for name, value in weights.items() if name.split(".")[0] not in absent}
+        self.freeze_parts(freeze_at)

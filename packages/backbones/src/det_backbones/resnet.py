@@ -3,24 +3,28 @@ Transformations, 2017), and both with dilated or deformable convolutions, squeez
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from det_backbones.arguments import check_choice, check_freeze_at, check_stages, regions_of
+from det_backbones.fitting import COUNTS, own_arrays
 from det_backbones.resnet_blocks import BlockStyle, DeepStem, Stem, expansion, stage
-from detkit.interfaces import Backbone, RoiTrunk
-from detkit.layers import Norm, freeze
+from det_backbones.staged import StagedBackbone
+from detkit.interfaces import RoiTrunk
+from detkit.layers import Norm
 from detkit.structures.shape import Shape
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 STAGES = ("res2", "res3", "res4", "res5")
 DILATIONS = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}  # output stride -> of each stage
+# Plain ResNets have neither offsets nor non-local blocks, which begin from doing nothing
+FRESH = rf"\.(?:offset|non_local)\.|{COUNTS}"
 
 
-class ResNet(Backbone):
+class ResNet(StagedBackbone):
     """ResNet-18, 34, 50, 101 or 152 without its classifier, and what is made from it by changing its stem or blocks:
     ResNeXt, wide ResNets, SE-ResNet (Hu et al., Squeeze-and-Excitation Networks, 2018), DeepLab's.
 
@@ -54,6 +58,8 @@ class ResNet(Backbone):
     of `out_features`, of stride 4, 8, 16, 32, `output_stride` at most.
     """
 
+    fresh = FRESH
+
     def __init__(
         self,
         *,
@@ -75,23 +81,14 @@ class ResNet(Backbone):
         non_local: Mapping[str, Sequence[int]] | None = None,
         out_features: Sequence[str] = STAGES,
     ) -> None:
-        super().__init__()
+        super().__init__(STAGES, out_features)
         non_local = non_local or {}
         _check_blocks(depth, groups, width_per_group, deform)
-        _check_stages(out_features=out_features, deform=deform, non_local=tuple(non_local))
+        check_stages(STAGES, deform=deform, non_local=tuple(non_local))
         _check_positions(depth, multi_grid, non_local)
-        for argument, value, choices in (
-            ("stem", stem, ("basic", "deep")),
-            ("output_stride", output_stride, tuple(DILATIONS)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{argument} is {value!r}; it must be {' or '.join(map(repr, choices))}")
-        if not out_features:
-            raise ValueError(f"out_features is empty; choose from {', '.join(STAGES)}")
-        if not 0 <= freeze_at <= 5:
-            raise ValueError(
-                f"freeze_at is {freeze_at}; it must be 0 (nothing), 1 (the stem) or 2 to 5 (through that stage)"
-            )
+        check_choice("stem", stem, ("basic", "deep"))
+        check_choice("output_stride", output_stride, DILATIONS)
+        check_freeze_at(freeze_at, ("stem", *STAGES))
         style = BlockStyle(
             norm=norm,
             stride_in_1x1=stride_in_1x1,
@@ -102,9 +99,8 @@ class ResNet(Backbone):
         )
         channels = stem_channels or (width if stem == "basic" else 2 * width)
         self.stem = Stem(channels, norm) if stem == "basic" else DeepStem(channels, norm)
-        self._shapes: dict[str, Shape] = {}
         stride = 4
-        for index, name in enumerate(STAGES[: max(map(STAGES.index, out_features)) + 1]):
+        for index, name in enumerate(self.stages):
             dilation = DILATIONS[output_stride][index]
             step = 1 if name == "res2" or dilation > 1 else 2
             factors = multi_grid if multi_grid and name == "res5" else (1,) * BLOCKS[depth][index]
@@ -119,52 +115,21 @@ class ResNet(Backbone):
             ]
             scale = 2**index
             group_width = (width_per_group or width) * scale
-            self.add_module(
-                name,
-                stage(depth, channels, width=width * scale, group_width=group_width, stride=step, styles=styles),
-            )
+            blocks = stage(depth, channels, width=width * scale, group_width=group_width, stride=step, styles=styles)
             channels, stride = width * scale * expansion(depth), stride * step
-            if name in out_features:
-                self._shapes[name] = Shape(channels, stride)
-        if freeze_at >= 1:
-            freeze(self.stem)
-        for name in STAGES[: max(0, freeze_at - 1)]:
-            if hasattr(self, name):
-                freeze(getattr(self, name))
-
-    @property
-    def output_shapes(self) -> Mapping[str, Shape]:
-        return self._shapes
-
-    @property
-    def divisor(self) -> int:
-        return 1
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x = self.stem(images)
-        features = {}
-        for name in STAGES:
-            if not hasattr(self, name):
-                break
-            x = getattr(self, name)(x)
-            if name in self._shapes:
-                features[name] = x
-        return features
-
-    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        absent = [name for name in STAGES if not hasattr(self, name)]
-        return _fresh(self) | {name: value for name, value in weights.items() if name.split(".")[0] not in absent}
+            self.add_stage(name, blocks, Shape(channels, stride))
+        self.freeze_parts(freeze_at)
 
 
 class ResNetRes5(RoiTrunk):
     """The last stage of a ResNet, on pooled regions: with 14 x 14 of them, maps of 7 x 7 for the heads ("C4" models).
 
     Args:
-        input_shapes: of the regions, pooled from res4.
+        input_shapes: of the regions, pooled from res4, or of the maps that they are pooled from.
         depth, norm, stride_in_1x1, width, groups, width_per_group, squeeze_excite: of the ResNet, see `ResNet`.
 
     Raises:
-        ValueError: an argument out of range, or groups in a depth without bottlenecks.
+        ValueError: an argument out of range, groups in a depth without bottlenecks, or maps of several widths.
     """
 
     def __init__(
@@ -182,7 +147,7 @@ class ResNetRes5(RoiTrunk):
         super().__init__()
         _check_blocks(depth, groups, width_per_group)
         style = BlockStyle(norm=norm, stride_in_1x1=stride_in_1x1, groups=groups, squeeze_excite=squeeze_excite)
-        region = input_shapes["region"]
+        region = regions_of(input_shapes)
         self.res5 = stage(
             depth,
             region.channels,
@@ -202,30 +167,16 @@ class ResNetRes5(RoiTrunk):
         return found
 
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return _fresh(self) | {name: value for name, value in weights.items() if name.startswith("res5.")}
-
-
-def _fresh(module: nn.Module) -> dict[str, Tensor]:
-    """The arrays that plain published weights do not have: those of offsets and of non-local blocks, which begin from
-    doing nothing, and counts."""
-    state = module.state_dict()
-    return {name: state[name] for name in state if re.search(r"\.(?:offset|non_local)\.|\.num_batches_tracked$", name)}
+        return own_arrays(self, FRESH) | {name: value for name, value in weights.items() if name.startswith("res5.")}
 
 
 def _check_blocks(depth: int, groups: int, width_per_group: int | None, deform: Sequence[str] = ()) -> None:
-    if depth not in BLOCKS:
-        raise ValueError(f"depth is {depth}; ResNet has 18, 34, 50, 101 or 152 layers")
+    check_choice("depth", depth, BLOCKS)
     if depth < 50 and (groups != 1 or width_per_group is not None or deform):
         raise ValueError(
             f"groups, width_per_group and deform are of bottlenecks, which ResNet-{depth} does not have; "
             "leave them out, or choose depth 50, 101 or 152"
         )
-
-
-def _check_stages(**arguments: Sequence[str]) -> None:
-    for argument, names in arguments.items():
-        if any(name not in STAGES for name in names):
-            raise ValueError(f"{argument} is {list(names)}; choose from {', '.join(STAGES)}")
 
 
 def _check_positions(depth: int, multi_grid: Sequence[int], non_local: Mapping[str, Sequence[int]]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_backbones.arguments import check_choice
 from det_backbones.pyramid import chosen, level_name
 from detkit.interfaces import Neck
 from detkit.layers import Conv, Norm, make_norm
@@ -30,7 +31,7 @@ class SimpleFPN(Neck):
 
     Raises:
         ValueError: a map is wanted that there is not, or there are several to choose from; a scale that there is not,
-            or scales that do not halve; a level whose stride is no power of 2.
+            or scales that do not halve; a level whose stride is no power of 2; a `top` that there is not.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SimpleFPN(Neck):
         top: Literal["pool", ""] = "pool",
     ) -> None:
         super().__init__()
+        check_choice("top", top, ("pool", ""))
         maps = chosen("SimpleFPN", input_shapes, None if in_feature is None else [in_feature])
         if len(maps) != 1:
             raise ValueError(f"SimpleFPN makes a pyramid of one map; choose in_feature from {', '.join(maps)}")

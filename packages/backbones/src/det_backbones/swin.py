@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from det_backbones.attention import MLP, drop_path, init_transformer, window_merge, window_partition
+from det_backbones.arguments import check_freeze_at, check_lengths, wanted_stages
+from det_backbones.attention import (
+    MLP,
+    drop_path,
+    drop_path_rates,
+    init_transformer,
+    window_merge,
+    window_partition,
+)
+from det_backbones.fitting import own_arrays
 from detkit.interfaces import Backbone
 from detkit.layers import freeze
 from detkit.structures.shape import Shape
@@ -189,9 +198,10 @@ class SwinTransformer(Backbone):
         absolute_positions: side of a square grid of learnt positions, in patches (56 for 224 pixels), which is resized
             to the images; 0 for none, as in the published weights.
         drop_path: probability with which an image leaves out a branch of the last block in training; it grows
-            linearly from 0 at the first.
-        freeze_at: the patches and positions (1) and the first `freeze_at` - 1 stages are constants in training; 0
-            trains everything.
+            linearly from 0 at the first. The paper trains T, S and B with 0.2, 0.3 and 0.5; Detectron2's detectors
+            with B and L have 0.4.
+        freeze_at: the patches and positions (1) and the first `freeze_at` - 1 stages, each with what leads on from it,
+            are constants in training; 0 trains everything.
         checkpointing: whether training computes activations twice to save memory.
         out_features: the stages to return, each normalised: p0, p1, p2, p3 of stride 4, 8, 16, 32. Stages after the
             last are not built.
@@ -214,28 +224,20 @@ class SwinTransformer(Backbone):
         qkv_bias: bool = True,
         patch_norm: bool = True,
         absolute_positions: int = 0,
-        drop_path: float = 0.2,
+        drop_path: float = 0.0,
         freeze_at: int = 0,
         checkpointing: bool = False,
         out_features: Sequence[str] = ("p0", "p1", "p2", "p3"),
     ) -> None:
         super().__init__()
-        if len(depths) != len(num_heads):
-            raise ValueError(f"depths {list(depths)} and num_heads {list(num_heads)}: one of each per stage is needed")
+        check_lengths(depths=depths, num_heads=num_heads)
         widths = [embed_dim * 2**stage for stage in range(len(depths))]
         if any(width % heads for width, heads in zip(widths, num_heads, strict=True)):
             raise ValueError(f"num_heads is {list(num_heads)}; they must divide the stages' channels, {widths}")
         names = [f"p{stage}" for stage in range(len(depths))]
-        if not out_features or any(name not in names for name in out_features):
-            raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(names)}")
-        if not 0 <= freeze_at <= len(depths) + 1:
-            raise ValueError(
-                f"freeze_at is {freeze_at}; it must be 0 (nothing), 1 (the patches), or 2 to {len(depths) + 1} "
-                "(so many stages and one)"
-            )
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path is {drop_path}; a probability from 0 to below 1 is needed")
-        count = 1 + max(names.index(name) for name in out_features)
+        check_freeze_at(freeze_at, ("the patches", *names))
+        rates = drop_path_rates(drop_path, sum(depths))
+        count = len(wanted_stages(names, out_features))
         self._stages = len(depths)
         self.window = window
         self.patch_embed = PatchEmbed(embed_dim, norm=patch_norm)
@@ -243,7 +245,6 @@ class SwinTransformer(Backbone):
         if absolute_positions:
             grid = torch.zeros(1, embed_dim, absolute_positions, absolute_positions)
             self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(grid, std=STD))
-        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
         self.layers = nn.ModuleList()
         for stage in range(count):
             first = sum(depths[:stage])
@@ -300,13 +301,12 @@ class SwinTransformer(Backbone):
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Norms of outputs begin as new ones; biases of relative positions are resized to the window."""
         own, count = self.state_dict(), len(self.layers)
-        outputs = {name: value for name, value in own.items() if name.startswith("norm")}
         absent = (f"layers.{count - 1}.downsample.", *(f"layers.{i}." for i in range(count, self._stages)))
         fitted = {name: value for name, value in weights.items() if not name.startswith(absent)}
         for name, value in fitted.items():
             if name.endswith(".relative_position_bias_table") and name in own:
                 fitted[name] = _resized_table(value, 2 * self.window - 1)
-        return outputs | fitted
+        return own_arrays(self, "^norm") | fitted
 
     def layer_prefixes(self) -> Sequence[Sequence[str]]:
         """The patches with their positions, then block by block; what leads to the next stage goes with the block

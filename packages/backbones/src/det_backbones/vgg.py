@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detkit.interfaces import Backbone
-from detkit.layers import Conv, freeze, init_relu_conv
+from det_backbones.arguments import check_choice, check_freeze_at
+from det_backbones.staged import StagedBackbone
+from detkit.layers import Conv, init_relu_conv
 from detkit.structures.shape import Shape
 
 CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
-class VGG(Backbone):
+class Stage(nn.Sequential):
+    """Convolutions on a map that max pooling has halved; `pooled` says whether."""
+
+    def __init__(self, *convs: nn.Module, pooled: bool) -> None:
+        super().__init__(*convs)
+        self.pooled = pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = super().forward(F.max_pool2d(x, kernel_size=2, stride=2) if self.pooled else x)
+        return found
+
+
+class VGG(StagedBackbone):
     """VGG-11, 13, 16 or 19 up to its last convolution: 3x3 convolutions with ReLUs, and 2x2 max pooling between stages.
 
     With `depth` 16 and `freeze_at` 2 it is the body of Fast and Faster R-CNN (Girshick, 2015; Ren et al., 2015) in
@@ -44,46 +57,21 @@ class VGG(Backbone):
         freeze_at: int = 0,
         out_features: Sequence[str] = ("conv5",),
     ) -> None:
-        super().__init__()
-        if depth not in CONVS:
-            raise ValueError(f"depth is {depth}; VGG has 11, 13, 16 or 19 layers")
-        if not out_features or any(name not in STAGES for name in out_features):
-            raise ValueError(f"out_features is {list(out_features)}; choose from {', '.join(STAGES)}")
-        if not 0 <= freeze_at <= 5:
-            raise ValueError(f"freeze_at is {freeze_at}; it must be 0 (nothing) or 1 to 5 (through that stage)")
-        self._shapes: dict[str, Shape] = {}
+        super().__init__(STAGES, out_features)
+        check_choice("depth", depth, CONVS)
+        check_freeze_at(freeze_at, STAGES)
         in_channels = 3
-        last = max(STAGES.index(name) for name in out_features)
-        for number, name in enumerate(STAGES[: last + 1]):
+        for number, name in enumerate(self.stages):
             channels = width * min(2**number, 8)
-            stage = nn.Sequential()
+            stage = Stage(pooled=number > 0)
             for _ in range(CONVS[depth][number]):
                 conv = Conv(in_channels, channels, 3, relu=True)
                 init_relu_conv(conv)
                 stage.append(conv)
                 in_channels = channels
-            self.add_module(name, stage)
-            if name in out_features:
-                self._shapes[name] = Shape(channels, 2**number)
-            if number < freeze_at:
-                freeze(stage)
+            self.add_stage(name, stage, Shape(channels, 2**number))
+        self.freeze_parts(freeze_at)
 
     @property
-    def output_shapes(self) -> Mapping[str, Shape]:
-        return self._shapes
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x, features = images, {}
-        for name in STAGES:
-            if not hasattr(self, name):
-                break
-            if name != STAGES[0]:
-                x = F.max_pool2d(x, kernel_size=2, stride=2)
-            x = getattr(self, name)(x)
-            if name in self._shapes:
-                features[name] = x
-        return features
-
-    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        absent = [name for name in STAGES if not hasattr(self, name)]
-        return {name: value for name, value in weights.items() if name.split(".")[0] not in absent}
+    def divisor(self) -> int:
+        return 2 ** (len(self.stages) - 1)  # pooling would lose what is left over

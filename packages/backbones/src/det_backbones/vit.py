@@ -9,13 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from det_backbones.attention import MLP, attention, drop_path, init_transformer, window_merge, window_partition
+from det_backbones.attention import (
+    MLP,
+    attention,
+    drop_path,
+    drop_path_rates,
+    init_transformer,
+    window_merge,
+    window_partition,
+)
+from det_backbones.fitting import own_arrays
 from detkit.interfaces import Backbone
 from detkit.layers import Conv, init_relu_conv
 from detkit.structures.shape import Shape
 
-FRESH = (".rel_pos_h", ".rel_pos_w", ".residual.")
-"""What is in the names of arrays that published classifiers do not have."""
+FRESH = r"\.(?:rel_pos_[hw]|residual)\b"
+"""Found in the names of arrays that published classifiers do not have."""
 
 
 class Attention(nn.Module):
@@ -201,7 +210,7 @@ class ViT(Backbone):
         side = pretrain_size // patch
         self.pos_embed = nn.Parameter(torch.empty(1, side, side, embed_dim)) if absolute_positions else None
         windows = [0 if number in global_blocks else window for number in range(depth)]
-        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        rates = drop_path_rates(drop_path, depth)
         self.blocks = nn.ModuleList(
             Block(
                 embed_dim,
@@ -236,8 +245,7 @@ class ViT(Backbone):
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What published weights lack begins from values of its own; patches and positions of another size are
         resized."""
-        fitted = {name: value for name, value in self.state_dict().items() if any(each in name for each in FRESH)}
-        fitted |= weights
+        fitted = own_arrays(self, FRESH) | dict(weights)
         if self.pos_embed is None:
             fitted.pop("pos_embed", None)
         elif "pos_embed" in fitted:

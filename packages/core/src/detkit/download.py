@@ -33,6 +33,13 @@ class Fetched:
     sha256: str
 
 
+def digits_in_name(url: str) -> str | None:
+    """The first digits of a file's checksum, where its publisher ends its name with them, as torchvision and timm do:
+    f37072fd of resnet18-f37072fd.pth; None for other names."""
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)
+    return match and match[1]
+
+
 def download(url: str, sha256: str | None = None) -> Path:
     """The path of what `fetch` returns."""
     return fetch(url, sha256).path

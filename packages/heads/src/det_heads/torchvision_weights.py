@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detkit.config import build
 from detkit.detector import Detector
-from detkit.download import fetch
+from detkit.download import digits_in_name, fetch
 from detkit.foreign import load_arrays, read_foreign_checkpoint, rename
 from detkit.foreign_resnet import EPS, TORCHVISION, folded
 from detkit.interfaces import CheckpointFormat
@@ -192,7 +192,7 @@ class TorchvisionFormat(CheckpointFormat):
         if weights is not None:
             source = f"torchvision's {model}, {weights.name}, converted by det-heads {version}"
             return self._write(model, read_foreign_checkpoint(weights), str(weights), out, {"source": source})
-        fetched = fetch(url(model), sha256 or digits(url(model)))
+        fetched = fetch(url(model), sha256 or digits_in_name(url(model)))
         meta = {
             "source": f"torchvision's {model}, COCO_V1, converted by det-heads {version}",
             "weights": {"url": fetched.url, "sha256": fetched.sha256},
@@ -241,11 +241,6 @@ def url(name: str) -> str:
 
     published: str = get_model_weights(name)["COCO_V1"].url
     return published
-
-
-def digits(url: str) -> str:
-    """The first digits of a file's checksum, after which torchvision names it."""
-    return Path(url).stem.rsplit("-", 1)[-1]
 
 
 def _class_rows(state: Mapping[str, Tensor]) -> tuple[int, int]:

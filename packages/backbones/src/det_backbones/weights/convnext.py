@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import TORCHVISION, fetched, renamed
 
 FAIR = "https://dl.fbaipublicfiles.com/convnext"
-TORCHVISION = "https://download.pytorch.org/models"
 
 # The classifier
 _NO_BACKBONE = (r"norm\.(?:weight|bias)", r"head\..+", r"classifier\..+")
@@ -39,13 +36,12 @@ _TORCHVISION = (
 
 def fair_convnext(file: str) -> dict[str, Tensor]:
     """A ConvNeXt of its authors: RGB. They publish no checksums."""
-    return from_fair(read_foreign_checkpoint(download(f"{FAIR}/{file}")))
+    return from_fair(fetched(f"{FAIR}/{file}"))
 
 
 def torchvision_convnext(file: str) -> dict[str, Tensor]:
-    """A ConvNeXt of torchvision (IMAGENET1K_V1): RGB. The file's name ends with its checksum's first digits."""
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", digits)))
+    """A ConvNeXt of torchvision (IMAGENET1K_V1): RGB."""
+    return from_torchvision(fetched(f"{TORCHVISION}/{file}"))
 
 
 convnext_t_in1k_fair = partial(fair_convnext, "convnext_tiny_1k_224_ema.pth")
@@ -69,7 +65,7 @@ def from_fair(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a ConvNeXt has.
     """
-    return _renamed(state, _FAIR)
+    return _converted(state, _FAIR)
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +74,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a ConvNeXt has.
     """
-    return _renamed(state, _TORCHVISION)
+    return _converted(state, _TORCHVISION)
 
 
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,11 +83,10 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a ConvNeXt has.
     """
-    return _renamed(state, _TIMM)
+    return _converted(state, _TIMM)
 
 
-def _renamed(state: Mapping[str, Tensor], names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed, strangers = rename(state, names, _NO_BACKBONE)
-    if strangers:
-        raise ValueError(f"not the arrays of a ConvNeXt: {', '.join(strangers[:8])}")
-    return {name: value.flatten() if name.endswith(".gamma") else value for name, value in renamed.items()}
+def _converted(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """With gains of torchvision's shape (C, 1, 1) as the (C,) of all others."""
+    found = renamed(state, names, _NO_BACKBONE, "a ConvNeXt")
+    return {name: value.flatten() if name.endswith(".gamma") else value for name, value in found.items()}

@@ -7,24 +7,17 @@ taken. D2Go's own architecture "a" has no ImageNet weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import fetched, renamed
 
 TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
 MOBILE_CV = "https://dl.fbaipublicfiles.com/fbnet/models/20201201/GtOtfw"
 
-# The last part of timm's names are the first digits of the checksum
-TIMM_FBNETS = {"b": "fbnetv3_b_224-ead5d2a1.pth", "d": "fbnetv3_d_224-c98bce42.pth", "g": "fbnetv3_g_240-0b1df83b.pth"}
-MOBILE_CV_FBNETS = {"d": "FBNetV3_D_f231225742/model.pth", "g": "FBNetV3_G_f226438997/model.pth"}
-
 _LEAF = r"(?P<leaf>weight|bias|running_mean|running_var)"
-_COUNTS = r".+\.num_batches_tracked"
 
 # What timm calls the layers of the first blocks, which do not widen, and of the others
 _TIMM_PLAIN = (("conv_dw", "depthwise"), ("bn1", "depthwise.norm"), ("conv_pw", "project"), ("bn2", "project.norm"))
@@ -77,23 +70,21 @@ MOBILE_CV_NAMES = tuple(
 )
 
 
-def timm_fbnet(arch: str) -> dict[str, Tensor]:
+def timm_fbnet(file: str) -> dict[str, Tensor]:
     """An FBNetV3 of timm (RA2 recipe): RGB."""
-    file = TIMM_FBNETS[arch]
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_timm(read_foreign_checkpoint(download(f"{TIMM}/{file}", digits)))
+    return from_timm(fetched(f"{TIMM}/{file}"))
 
 
-def mobile_cv_fbnet(arch: str) -> dict[str, Tensor]:
+def mobile_cv_fbnet(file: str) -> dict[str, Tensor]:
     """An FBNetV3 of its authors: RGB. They publish no checksums."""
-    return from_mobile_cv(read_foreign_checkpoint(download(f"{MOBILE_CV}/{MOBILE_CV_FBNETS[arch]}")))
+    return from_mobile_cv(fetched(f"{MOBILE_CV}/{file}"))
 
 
-fbnetv3_b_timm = partial(timm_fbnet, "b")
-fbnetv3_d_timm = partial(timm_fbnet, "d")
-fbnetv3_g_timm = partial(timm_fbnet, "g")
-fbnetv3_d_mobile_cv = partial(mobile_cv_fbnet, "d")
-fbnetv3_g_mobile_cv = partial(mobile_cv_fbnet, "g")
+fbnetv3_b_timm = partial(timm_fbnet, "fbnetv3_b_224-ead5d2a1.pth")
+fbnetv3_d_timm = partial(timm_fbnet, "fbnetv3_d_224-c98bce42.pth")
+fbnetv3_g_timm = partial(timm_fbnet, "fbnetv3_g_240-0b1df83b.pth")
+fbnetv3_d_mobile_cv = partial(mobile_cv_fbnet, "FBNetV3_D_f231225742/model.pth")
+fbnetv3_g_mobile_cv = partial(mobile_cv_fbnet, "FBNetV3_G_f226438997/model.pth")
 
 
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -102,7 +93,7 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that an FBNet has.
     """
-    return _renamed(state, TIMM_NAMES, (r"blocks\.6\..+", r"(?:conv_head|classifier)\..+"))
+    return renamed(state, TIMM_NAMES, (r"(?:blocks\.6|conv_head|classifier)\..+",), "an FBNetV3")
 
 
 def from_mobile_cv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,13 +102,5 @@ def from_mobile_cv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that an FBNet has.
     """
-    return _renamed(state, MOBILE_CV_NAMES, (r"(?:module\.)?(?:backbone\.stages\.xif6_0|head)\..+",))
-
-
-def _renamed(
-    state: Mapping[str, Tensor], names: Sequence[tuple[str, str]], classifier: Sequence[str]
-) -> dict[str, Tensor]:
-    renamed, strangers = rename(state, names, (*classifier, _COUNTS))
-    if strangers:
-        raise ValueError(f"not the arrays of an FBNetV3: {', '.join(strangers[:8])}")
-    return renamed
+    classifier = (r"(?:module\.)?(?:backbone\.stages\.xif6_0|head)\..+",)
+    return renamed(state, MOBILE_CV_NAMES, classifier, "an FBNetV3")

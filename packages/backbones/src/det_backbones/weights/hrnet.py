@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import fetched, renamed
 
-# The authors' files (HRNet-Image-Classification) are on a file-sharing site without direct links; timm keeps copies,
-# named after the first digits of their checksums
+# The authors' files (HRNet-Image-Classification) are on a file-sharing site without direct links; timm keeps copies
 TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-hrnet"
-TIMM_HRNETS = {
-    18: "hrnetv2_w18-8cb57bb9.pth",
-    32: "hrnetv2_w32-90d8c5fb.pth",
-    40: "hrnetv2_w40-7cd397a4.pth",
-    48: "hrnetv2_w48-abd2e6ab.pth",
-}
 
-_NO_BACKBONE = r"(?:incre_modules|downsamp_modules|final_layer|classifier)\..+|.+\.num_batches_tracked"
+_NO_BACKBONE = (r"(?:incre_modules|downsamp_modules|final_layer|classifier)\..+",)
 _BLOCK = r"(stage1|stage[234]\.\d+\.branches\.\d)\.(\d+)"
 _FUSE = r"(stage[234]\.\d+)\.fuse_layers\.(\d\.\d)"
 
@@ -45,17 +36,15 @@ NAMES = (
 )
 
 
-def timm_hrnet(width: int) -> dict[str, Tensor]:
+def timm_hrnet(file: str) -> dict[str, Tensor]:
     """An HRNet as its authors trained it on ImageNet: RGB."""
-    file = TIMM_HRNETS[width]
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_timm(read_foreign_checkpoint(download(f"{TIMM}/{file}", digits)))
+    return from_timm(fetched(f"{TIMM}/{file}"))
 
 
-hrnet_w18_microsoft = partial(timm_hrnet, 18)
-hrnet_w32_microsoft = partial(timm_hrnet, 32)
-hrnet_w40_microsoft = partial(timm_hrnet, 40)
-hrnet_w48_microsoft = partial(timm_hrnet, 48)
+hrnet_w18_microsoft = partial(timm_hrnet, "hrnetv2_w18-8cb57bb9.pth")
+hrnet_w32_microsoft = partial(timm_hrnet, "hrnetv2_w32-90d8c5fb.pth")
+hrnet_w40_microsoft = partial(timm_hrnet, "hrnetv2_w40-7cd397a4.pth")
+hrnet_w48_microsoft = partial(timm_hrnet, "hrnetv2_w48-abd2e6ab.pth")
 
 
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,7 +55,4 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: an array is of nothing that an HRNet has.
     """
     stages = {name.replace("layer1.", "stage1."): value for name, value in state.items()}
-    renamed, strangers = rename(stages, NAMES, (_NO_BACKBONE,))
-    if strangers:
-        raise ValueError(f"not the arrays of an HRNet: {', '.join(strangers[:8])}")
-    return renamed
+    return renamed(stages, NAMES, _NO_BACKBONE, "an HRNet")

@@ -9,8 +9,7 @@ from functools import partial
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import fetched, renamed
 
 FAIR = "https://dl.fbaipublicfiles.com/mvit/mvitv2_models"
 
@@ -25,7 +24,7 @@ _TIMM_BLOCK = r"stages\.(\d+)\.blocks\.(\d+)\."
 
 def fair_mvit(file: str) -> dict[str, Tensor]:
     """An MViTv2 of its authors: RGB. They publish no checksums."""
-    return from_fair(read_foreign_checkpoint(download(f"{FAIR}/{file}")))
+    return from_fair(fetched(f"{FAIR}/{file}"))
 
 
 mvitv2_t_in1k_fair = partial(fair_mvit, "MViTv2_T_in1k.pyth")
@@ -44,10 +43,8 @@ def from_fair(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that an MViTv2 has.
     """
-    renamed, strangers = rename(state, _NAMES, _NO_BACKBONE)
-    if strangers:
-        raise ValueError(f"not the arrays of an MViTv2: {', '.join(strangers[:8])}")
-    return {name: value.squeeze(2) if value.ndim == 5 else value for name, value in renamed.items()}
+    found = renamed(state, _NAMES, _NO_BACKBONE, "an MViTv2")
+    return {name: value.squeeze(2) if value.ndim == 5 else value for name, value in found.items()}
 
 
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import TORCHVISION, fetched, renamed
 
 PYCLS = "https://dl.fbaipublicfiles.com/pycls/dds_baselines"
-TORCHVISION = "https://download.pytorch.org/models"
 
-# torchvision names its files after the first digits of their checksums. Its x_400mf, y_800mf and y_8gf are other
-# networks than the paper's: it rounds half up, and nothing down by more than a tenth, to multiples of a group's width
+# torchvision's x_400mf, y_800mf and y_8gf, which are left out, are other networks than the paper's: it rounds half up,
+# and nothing down by more than a tenth, to multiples of a group's width
 TORCHVISION_REGNETS = {
     "x_800mf": "regnet_x_800mf-ad17e45c.pth",
     "x_1_6gf": "regnet_x_1_6gf-e3633e7f.pth",
@@ -88,19 +85,16 @@ NAMES_OF_PYCLS = (
     (_OF_PYCLS + r"f\.c\.(weight)", r"s\1.{\2-1}.conv3.\3"),
     (_OF_PYCLS + r"f\.c_bn\.(.+)", r"s\1.{\2-1}.conv3.norm.\3"),
 )
-_COUNTS = r".+\.num_batches_tracked"
 
 
 def torchvision_regnet(size: str) -> dict[str, Tensor]:
     """A RegNet of torchvision (IMAGENET1K_V1): RGB."""
-    file = TORCHVISION_REGNETS[size]
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", digits)))
+    return from_torchvision(fetched(f"{TORCHVISION}/{TORCHVISION_REGNETS[size]}"))
 
 
 def pycls_regnet(size: str) -> dict[str, Tensor]:
     """A RegNet of the paper, from which Detectron2's recipes start: BGR, pixels divided by their deviation."""
-    return from_pycls(read_foreign_checkpoint(download(f"{PYCLS}/{PYCLS_REGNETS[size]}")))
+    return from_pycls(fetched(f"{PYCLS}/{PYCLS_REGNETS[size]}"))
 
 
 # What `detkit_plugin.WEIGHTS` names: regnetx_4gf_dds, regnety_1_6gf_torchvision and so on
@@ -116,7 +110,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a RegNet has.
     """
-    return _renamed(state, NAMES_OF_TORCHVISION, r"fc\..+")
+    return renamed(state, NAMES_OF_TORCHVISION, (r"fc\..+",), "a RegNet")
 
 
 def from_pycls(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,11 +119,4 @@ def from_pycls(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a RegNet with a plain stem and bottleneck blocks has.
     """
-    return _renamed(state, NAMES_OF_PYCLS, r"head\.fc\..+")
-
-
-def _renamed(state: Mapping[str, Tensor], names: tuple[tuple[str, str], ...], classifier: str) -> dict[str, Tensor]:
-    renamed, strangers = rename(state, names, (classifier, _COUNTS))
-    if strangers:
-        raise ValueError(f"not the arrays of a RegNet: {', '.join(strangers[:8])}")
-    return renamed
+    return renamed(state, NAMES_OF_PYCLS, (r"head\.fc\..+",), "a RegNet")

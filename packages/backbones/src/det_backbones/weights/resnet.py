@@ -5,38 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import TORCHVISION, fetched, refuse, renamed
 from detkit.foreign_resnet import TORCHVISION as TORCHVISION_NAMES
 from detkit.foreign_resnet import caffe2_name, constant_statistics
 
 DETECTRON = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained"
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained"
 DEEPLAB = "https://dl.fbaipublicfiles.com/detectron2/DeepLab"
-TORCHVISION = "https://download.pytorch.org/models"
 TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download"
 
 # The classifier, and what training left behind
 _NO_BACKBONE = r"(?:stem\.)?(?:fc|linear)\..+|fc1000.*|pred_.*|.*_momentum|lr|conv1_b|.+\.num_batches_tracked"
 _OWN_NAME = r"(?:stem\.conv[123]|res\d\.\d+\.(?:conv[123]|shortcut))\.(?:weight|norm\..+)"
-
-# torchvision and timm name their files after the first digits of their checksums
-TORCHVISION_RESNETS = {
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet34": "resnet34-b627a593.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-    "resnet152": "resnet152-394f9c45.pth",
-    "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth",
-    "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
-    "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth",
-    "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
-    "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth",
-}
 
 # What timm has that torchvision does not
 _SQUEEZE_EXCITE = (r"layer(\d)\.(\d+)\.se\.(fc[12]\..+)", r"res{\1+1}.\2.excite.\3")
@@ -48,45 +31,44 @@ _DEEP_STEM = (
     (r"conv1\.6\.(weight)", r"stem.conv3.\1"),
     (r"bn1\.(.+)", r"stem.conv3.norm.\1"),
 )
-_NOT_USED = (r"fc\..+", r".+\.num_batches_tracked")
+_CLASSIFIER = (r"fc\..+",)
 
 
-def torchvision_resnet(name: str) -> dict[str, Tensor]:
+def torchvision_resnet(file: str) -> dict[str, Tensor]:
     """A ResNet of torchvision (IMAGENET1K_V1): RGB, stride in the 3x3 convolution."""
-    file = TORCHVISION_RESNETS[name]
-    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", _digits(file))))
+    return from_torchvision(fetched(f"{TORCHVISION}/{file}"))
 
 
 def timm_resnet(file: str) -> dict[str, Tensor]:
     """A ResNet of timm: RGB, stride in the 3x3 convolution."""
-    return from_timm(read_foreign_checkpoint(download(f"{TIMM}/{file}", _digits(file))))
+    return from_timm(fetched(f"{TIMM}/{file}"))
 
 
 def deeplab_resnet(file: str) -> dict[str, Tensor]:
     """A ResNet with a deep stem from which Detectron2's DeepLab and Panoptic-DeepLab were trained: RGB."""
-    return from_caffe2(read_foreign_checkpoint(download(f"{DEEPLAB}/{file}")))
+    return from_caffe2(fetched(f"{DEEPLAB}/{file}"))
 
 
 def detectron2_resnet(file: str) -> dict[str, Tensor]:
     """A ResNet from which Detectron2's zoo was trained: BGR."""
-    return from_caffe2(read_foreign_checkpoint(download(f"{DETECTRON2}/{file}")))
+    return from_caffe2(fetched(f"{DETECTRON2}/{file}"))
 
 
 def detectron_resnet(file: str) -> dict[str, Tensor]:
     """A ResNet from Detectron's zoo: BGR."""
-    return from_caffe2(read_foreign_checkpoint(download(f"{DETECTRON}/{file}")))
+    return from_caffe2(fetched(f"{DETECTRON}/{file}"))
 
 
-resnet18_torchvision = partial(torchvision_resnet, "resnet18")
-resnet34_torchvision = partial(torchvision_resnet, "resnet34")
-resnet50_torchvision = partial(torchvision_resnet, "resnet50")
-resnet101_torchvision = partial(torchvision_resnet, "resnet101")
-resnet152_torchvision = partial(torchvision_resnet, "resnet152")
-resnext50_32x4d_torchvision = partial(torchvision_resnet, "resnext50_32x4d")
-resnext101_32x8d_torchvision = partial(torchvision_resnet, "resnext101_32x8d")
-resnext101_64x4d_torchvision = partial(torchvision_resnet, "resnext101_64x4d")
-wide_resnet50_2_torchvision = partial(torchvision_resnet, "wide_resnet50_2")
-wide_resnet101_2_torchvision = partial(torchvision_resnet, "wide_resnet101_2")
+resnet18_torchvision = partial(torchvision_resnet, "resnet18-f37072fd.pth")
+resnet34_torchvision = partial(torchvision_resnet, "resnet34-b627a593.pth")
+resnet50_torchvision = partial(torchvision_resnet, "resnet50-0676ba61.pth")
+resnet101_torchvision = partial(torchvision_resnet, "resnet101-63fe2227.pth")
+resnet152_torchvision = partial(torchvision_resnet, "resnet152-394f9c45.pth")
+resnext50_32x4d_torchvision = partial(torchvision_resnet, "resnext50_32x4d-7cdf4587.pth")
+resnext101_32x8d_torchvision = partial(torchvision_resnet, "resnext101_32x8d-8ba56ff5.pth")
+resnext101_64x4d_torchvision = partial(torchvision_resnet, "resnext101_64x4d-173b62eb.pth")
+wide_resnet50_2_torchvision = partial(torchvision_resnet, "wide_resnet50_2-95faca4d.pth")
+wide_resnet101_2_torchvision = partial(torchvision_resnet, "wide_resnet101_2-32ee1156.pth")
 seresnet50_timm = partial(timm_resnet, "v0.1-weights/seresnet50_ra_224-8efdb4bb.pth")
 resnet52_deeplab = partial(deeplab_resnet, "R-52.pkl")
 resnet103_deeplab = partial(deeplab_resnet, "R-103.pkl")
@@ -105,9 +87,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a ResNet has.
     """
-    renamed, strangers = rename(state, TORCHVISION_NAMES, _NOT_USED)
-    _refuse(strangers)
-    return renamed
+    return renamed(state, TORCHVISION_NAMES, _CLASSIFIER, "a ResNet")
 
 
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,9 +98,7 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: an array is of nothing that a ResNet has.
     """
     stem = _DEEP_STEM if "conv1.0.weight" in state else ()
-    renamed, strangers = rename(state, (*stem, _SQUEEZE_EXCITE, *TORCHVISION_NAMES), _NOT_USED)
-    _refuse(strangers)
-    return renamed
+    return renamed(state, (*stem, _SQUEEZE_EXCITE, *TORCHVISION_NAMES), _CLASSIFIER, "a ResNet")
 
 
 def from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -131,7 +109,7 @@ def from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a ResNet has.
     """
-    renamed: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     strangers = []
     for blob, value in state.items():
         if re.fullmatch(_NO_BACKBONE, blob):
@@ -140,20 +118,10 @@ def from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name is None:
             strangers.append(blob)
             continue
-        renamed[name] = value
+        found[name] = value
         if blob.endswith("_bn_s"):
             prefix = name.removesuffix("weight")
             for leaf, constant in constant_statistics(value).items():
-                renamed.setdefault(prefix + leaf, constant)
-    _refuse(strangers)
-    return renamed
-
-
-def _digits(file: str) -> str:
-    """The checksum's first digits in a file's name."""
-    return Path(file).stem.rsplit("-", 1)[-1]
-
-
-def _refuse(strangers: list[str]) -> None:
-    if strangers:
-        raise ValueError(f"not the arrays of a ResNet: {', '.join(strangers[:8])}")
+                found.setdefault(prefix + leaf, constant)
+    refuse(strangers, "a ResNet")
+    return found

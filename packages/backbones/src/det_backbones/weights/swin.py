@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import TORCHVISION, fetched, renamed
 
 MICROSOFT = "https://github.com/SwinTransformer/storage/releases/download"
-TORCHVISION = "https://download.pytorch.org/models"
 
 # The classifier, and what follows from the sizes
 _NO_BACKBONE = (
@@ -46,13 +43,12 @@ _TORCHVISION = (
 
 def microsoft_swin(file: str) -> dict[str, Tensor]:
     """A Swin Transformer of its authors: RGB. They publish no checksums."""
-    return from_microsoft(read_foreign_checkpoint(download(f"{MICROSOFT}/{file}")))
+    return from_microsoft(fetched(f"{MICROSOFT}/{file}"))
 
 
 def torchvision_swin(file: str) -> dict[str, Tensor]:
-    """A Swin Transformer of torchvision (IMAGENET1K_V1): RGB. The file's name ends with its checksum's first digits."""
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", digits)))
+    """A Swin Transformer of torchvision (IMAGENET1K_V1): RGB."""
+    return from_torchvision(fetched(f"{TORCHVISION}/{file}"))
 
 
 swin_t_in1k_microsoft = partial(microsoft_swin, "v1.0.0/swin_tiny_patch4_window7_224.pth")
@@ -76,7 +72,7 @@ def from_microsoft(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a Swin Transformer has.
     """
-    return _renamed(state, _MICROSOFT)
+    return renamed(state, _MICROSOFT, _NO_BACKBONE, "a Swin Transformer")
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -86,7 +82,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a Swin Transformer has.
     """
-    return _renamed(state, _TORCHVISION)
+    return renamed(state, _TORCHVISION, _NO_BACKBONE, "a Swin Transformer")
 
 
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,11 +91,4 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that a Swin Transformer has.
     """
-    return _renamed(state, _TIMM)
-
-
-def _renamed(state: Mapping[str, Tensor], names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed, strangers = rename(state, names, _NO_BACKBONE)
-    if strangers:
-        raise ValueError(f"not the arrays of a Swin Transformer: {', '.join(strangers[:8])}")
-    return renamed
+    return renamed(state, _TIMM, _NO_BACKBONE, "a Swin Transformer")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
-from detkit.download import download
-from detkit.foreign import read_foreign_checkpoint, rename
+from det_backbones.weights.published import TORCHVISION, fetched, renamed
 from detkit.foreign_vit import position_grid
 
 MAE = "https://dl.fbaipublicfiles.com/mae/pretrain"
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MAE"
-TORCHVISION = "https://download.pytorch.org/models"
 
 # The class token, and what comes after the blocks
 _NO_BACKBONE = (r"cls_token|class_token|mask_token", r"(?:encoder\.ln|fc_norm|norm)\.\w+", r"heads?\..+", r"decoder_.+")
@@ -36,14 +33,12 @@ _TORCHVISION = (
 
 def mae_vit(url: str) -> dict[str, Tensor]:
     """The encoder of a masked autoencoder: RGB. There are no published checksums."""
-    return from_timm(read_foreign_checkpoint(download(url)))
+    return from_timm(fetched(url))
 
 
 def torchvision_vit(file: str) -> dict[str, Tensor]:
-    """A vision transformer of torchvision (IMAGENET1K_V1): RGB. The file's name ends with its checksum's first
-    digits."""
-    digits = Path(file).stem.rsplit("-", 1)[-1]
-    return from_torchvision(read_foreign_checkpoint(download(f"{TORCHVISION}/{file}", digits)))
+    """A vision transformer of torchvision (IMAGENET1K_V1): RGB."""
+    return from_torchvision(fetched(f"{TORCHVISION}/{file}"))
 
 
 vit_b16_mae = partial(mae_vit, f"{MAE}/mae_pretrain_vit_base.pth")
@@ -61,7 +56,7 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that such a transformer has.
     """
-    return _renamed(state, _TIMM)
+    return _converted(state, _TIMM)
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,13 +66,11 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: an array is of nothing that such a transformer has.
     """
-    return _renamed(state, _TORCHVISION)
+    return _converted(state, _TORCHVISION)
 
 
-def _renamed(state: Mapping[str, Tensor], names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed, strangers = rename(state, names, _NO_BACKBONE)
-    if strangers:
-        raise ValueError(f"not the arrays of a vision transformer: {', '.join(strangers[:8])}")
-    if "pos_embed" in renamed:
-        renamed["pos_embed"] = position_grid(renamed["pos_embed"])
-    return renamed
+def _converted(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    found = renamed(state, names, _NO_BACKBONE, "a vision transformer")
+    if "pos_embed" in found:
+        found["pos_embed"] = position_grid(found["pos_embed"])
+    return found
