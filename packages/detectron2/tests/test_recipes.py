@@ -4,6 +4,7 @@ import ast
 import copy
 import json
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from det_detectron2.caffe2_config import DetectronConfig
 from det_detectron2.caffe2_tree import model_tree
 from det_detectron2.config import Detectron2Config
 from det_detectron2.conversion import taken_out
+from det_detectron2.lazy import resolved as lazy_resolved
+from det_detectron2.lazy_targets import TARGETS, as_keys
 from detkit.config import Config, build
 from detkit.config.check import Checker
 from detkit.detector import Detector
@@ -52,6 +55,9 @@ WEIGHTS |= {
     for size in sizes
 }
 PATHS = pytest.mark.parametrize("path", CONFIGS)
+PYTHON_CONFIGS = [
+    path for path in yaml.safe_load((HERE / "lazy_configs.yaml").read_text())["configs"] if path in CONFIGS
+]
 BASELINES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "detectron_configs.yaml").read_text())["configs"]
 """Of Detectron, by the name of the config."""
 
@@ -132,6 +138,15 @@ def test_the_model_is_the_same(path: str) -> None:
     assert taken_out(theirs, "num_semantic_classes") <= {len(COCO_PIXELS)}
     assert taken_out(theirs, "num_keypoints") <= {17}
     assert explicit(resolved(ours)) == explicit(resolved(theirs))
+
+
+@pytest.mark.parametrize("path", PYTHON_CONFIGS)
+def test_the_python_config_means_the_same(path: str, python_config: Callable[[str], dict[str, Any]]) -> None:
+    lazy = Detectron2Config(*as_keys(lazy_resolved(python_config(path)), TARGETS))
+    plain = Detectron2Config(config(path))
+    architecture = ARCHITECTURES[lazy.take("MODEL.META_ARCHITECTURE")]
+    assert architecture.tree(lazy) == architecture.tree(plain)
+    assert lazy.problems() == []
 
 
 @PATHS

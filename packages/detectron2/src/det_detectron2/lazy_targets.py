@@ -10,8 +10,8 @@ from det_detectron2 import lazy_heads, mvit, regnet, swin, vit
 from det_detectron2.lazy import Call, Keys, Reader
 from det_detectron2.lazy_parts import anchors, box_weights, loss_weights
 
-# What a config says of training, data and the machine
-CANNOT_MATTER = ("lr_multiplier", "optimizer", "train")
+# What a config says of training, data and the machine; Detectron2 dumps the constants that its configs import, too
+CANNOT_MATTER = ("constants", "lr_multiplier", "optimizer", "train")
 
 TOP_BLOCKS = {"LastLevelMaxPool": "{}_fpn", "res5": "retinanet_{}_fpn", "p5": "p67_{}_fpn"}
 """What makes the levels above the pyramid, or the map that it makes them of -> how the builder of such a backbone is

@@ -8,7 +8,7 @@ from det_detectron2 import backbones, proposals, roi_heads, rotated
 from det_detectron2.config import Detectron2Config
 
 NAMES = (*backbones.NAMES, *proposals.NAMES, *roi_heads.NAMES)
-DERIVED = proposals.DERIVED
+DERIVED = (*proposals.DERIVED, *roi_heads.DERIVED)
 
 
 def model_tree(config: Detectron2Config) -> dict[str, Any]:

@@ -22,6 +22,8 @@ NAMES = (
     (r"roi_heads\.mask_head\.deconv\.(weight|bias)", r"heads.mask.predictor.upsample.\1"),
     (r"roi_heads\.mask_head\.predictor\.(weight|bias)", r"heads.mask.predictor.logits.\1"),
 )
+# How often the classes are in the training data, to a power: the federated loss has it from there
+DERIVED = (r"roi_heads\.box_predictor\.(?:\d\.)?fed_loss_cls_weights",)
 
 
 def roi_heads(config: Detectron2Config) -> dict[str, Any]:
