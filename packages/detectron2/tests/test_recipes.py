@@ -159,6 +159,7 @@ def test_it_is_trained_alike(path: str) -> None:
     assert optimizer["lr"] * train["batch_size"] / train["lr_batch_size"] == pytest.approx(solver["BASE_LR"])
     assert optimizer["name"] == solver.get("OPTIMIZER", "sgd")
     assert optimizer["layer_decay"] == solver.get("LAYER_DECAY")
+    assert optimizer["position_weight_decay"] == solver.get("WEIGHT_DECAY_POSITIONS", 0)
     own = (
         (("betas", "BETAS"),) if optimizer["name"] == "adamw" else (("momentum", "MOMENTUM"), ("nesterov", "NESTEROV"))
     )
