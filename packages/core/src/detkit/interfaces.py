@@ -13,7 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detkit.structures.categories import Categories
@@ -209,6 +211,15 @@ class Dataset(ABC):
     semantic_categories: Categories | None = None
     """The classes of pixels, where samples have `semantic` maps."""
 
+    has_panoptic: bool = False
+    """Whether every pixel belongs to a segment, see `panoptic_map`; such a dataset has `semantic_categories`."""
+
+    has_masks: bool = False
+    """Whether objects have outlines or bitmaps; samples then say which (`has_mask`)."""
+
+    rotated: bool = False
+    """Whether boxes are rotated (N, 5)."""
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -220,6 +231,29 @@ class Dataset(ABC):
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image without reading it, for batching by aspect ratio."""
 
+    def sizes(self) -> Tensor:
+        """(I, 2) height and width of all images."""
+        return torch.tensor([self.size(index) for index in range(len(self))], dtype=torch.int64).reshape(-1, 2)
+
+    def image_id(self, index: int) -> int | str:
+        """The dataset's own id of an image, as in `Sample.info`. By default the image is read for it; a reader of large
+        datasets knows better."""
+        found: int | str = self[index].info["image_id"]
+        return found
+
+    def labels(self, index: int) -> Tensor:
+        """The labels (N,) int64 of an image's objects, crowds among them. By default the image is read for them."""
+        found: Tensor = self[index].target["labels"]
+        return found
+
+    def all_labels(self) -> tuple[Tensor, Tensor]:
+        """Of all objects, in the order of the images: the positions (A,) int64 of their images, and their labels (A,)
+        int64."""
+        found = [self.labels(index) for index in range(len(self))]
+        counts = torch.tensor([len(labels) for labels in found], dtype=torch.int64)
+        images = torch.repeat_interleave(torch.arange(len(found)), counts)
+        return images, torch.cat([torch.zeros(0, dtype=torch.int64), *found])
+
     @abstractmethod
     def ground_truth(self) -> Any:
         """What this dataset's evaluators compare with (a COCO-style dict for COCO-style data), with the dataset's
@@ -228,6 +262,12 @@ class Dataset(ABC):
     def semantic_map(self, image_id: Any) -> Tensor:
         """The labels (H, W) uint8 of an image's pixels, for evaluators; of datasets with `semantic_categories`."""
         raise ValueError(f"{type(self).__name__} has no classes of pixels")
+
+    def panoptic_map(self, image_id: Any) -> tuple[Tensor, list[dict[str, Any]]]:
+        """The ids (H, W) int32 of the segments that an image's pixels belong to, 0 where there is none, and what these
+        are, as in `Prediction.segments`, with `iscrowd` instead of scores; of datasets that have them
+        (`has_panoptic`), for evaluators."""
+        raise ValueError(f"{type(self).__name__} has no panoptic segments")
 
     @classmethod
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
@@ -274,6 +314,21 @@ class Evaluator(ABC):
 
     def save(self, folder: Path) -> None:  # noqa: B027 - nothing to write is a fine default
         """Write result files into a folder, with the dataset's own ids."""
+
+
+class Sampler(ABC):
+    """How often training sees each image."""
+
+    kind: ClassVar[str] = "sampler"
+
+    @abstractmethod
+    def repeats(self, dataset: Dataset) -> NDArray[np.float64]:
+        """(I,) float64, from 0 on: how often each image comes in an epoch, on average. Their sum is the length of an
+        epoch in images. A function of the dataset's annotations alone, equal in all processes.
+
+        Raises:
+            ValueError: the dataset lacks what this sampler needs.
+        """
 
 
 class Transform(ABC):

@@ -15,6 +15,12 @@ def detkit_components() -> list[Component]:
             summary="COCO JSON: boxes, polygons, RLE, crowds, keypoints",
         ),
         Component(
+            kind="dataset",
+            name="coco-panoptic",
+            target="det_datasets.panoptic.dataset:CocoPanopticDataset",
+            summary="COCO's panoptic JSON and PNG: every pixel belongs to a thing or to stuff",
+        ),
+        Component(
             kind="evaluator",
             name="coco",
             target="det_datasets.coco.evaluator:CocoEvaluator",
@@ -31,6 +37,24 @@ def detkit_components() -> list[Component]:
             name="semantic",
             target="det_datasets.semantic.evaluator:SemanticEvaluator",
             summary="IoU and accuracy of labelled pixels",
+        ),
+        Component(
+            kind="evaluator",
+            name="panoptic",
+            target="det_datasets.panoptic.evaluator:PanopticEvaluator",
+            summary="Panoptic quality: PQ, SQ and RQ of things and stuff",
+        ),
+        Component(
+            kind="command",
+            name="data-make-coco-panoptic",
+            target="det_datasets.panoptic.command:make",
+            summary="a tiny dataset in COCO's panoptic layout",
+        ),
+        Component(
+            kind="command",
+            name="data-make-panoptic-stuff",
+            target="det_datasets.panoptic.command:make_stuff",
+            summary="labels of pixels for Panoptic FPN, from COCO's panoptic files",
         ),
         Component(
             kind="command",

@@ -91,6 +91,32 @@ class DatasetContract(ContractBase, contract=True):
                 assert ((plain < len(dataset.semantic_categories)) | (plain == UNLABELLED)).all()
                 assert torch.equal(dataset.semantic_map(sample.info["image_id"]), plain)
 
+    def test_segments_are_those_in_the_map(self, dataset: Dataset) -> None:
+        """Where a dataset `has_panoptic`, `panoptic_map` gives ids (H, W) int32, and for each of them but 0 a segment
+        with its area and its label: of `categories` for a thing, of `semantic_categories` for stuff. Its labels are
+        those of the `semantic` map, unless that has one class for all things, its first."""
+        if not dataset.has_panoptic:
+            with pytest.raises(ValueError, match="panoptic"):
+                dataset.panoptic_map(dataset.image_id(0))
+            return
+        assert dataset.semantic_categories is not None
+        names, pixels = dataset.categories.names, dataset.semantic_categories.names
+        together = not set(names) & set(pixels)
+        for index in range(len(dataset)):
+            image_id = dataset.image_id(index)
+            (ids, segments), semantic = dataset.panoptic_map(image_id), dataset.semantic_map(image_id)
+            assert ids.dtype == torch.int32
+            assert tuple(ids.shape) == dataset.size(index)
+            assert sorted(segment["id"] for segment in segments) == sorted(set(ids.unique().tolist()) - {0})
+            for segment in segments:
+                assert segment.keys() == {"id", "isthing", "label", "area", "iscrowd"}
+                mask = ids == segment["id"]
+                assert segment["area"] == int(mask.sum())
+                label = segment["label"]
+                if segment["isthing"]:
+                    label = 0 if together else pixels.index(names[label])
+                assert (semantic[mask] == label).float().mean() > 0.9  # different files may differ at borders
+
     def test_images_are_known_by_unique_ids(self, dataset: Dataset) -> None:
         """`info` has the dataset's own image_id, by which results are told apart, and the path, which errors name."""
         infos = [dataset[index].info for index in range(len(dataset))]

@@ -78,9 +78,9 @@ class EvaluatorContract(ContractBase, contract=True):
         """Predictions gathered from other processes, in any order, give the same numbers as all in one."""
         whole = self.evaluated(dataset, range(len(dataset))).compute()
         parts = [self.evaluated(dataset, range(start, len(dataset), 2)) for start in (0, 1)]
-        for states in ([part.state() for part in parts], [part.state() for part in parts[::-1]]):
+        for order in (parts, parts[::-1]):
             merged = self.evaluated(dataset, ())
-            merged.merge(pickle.loads(pickle.dumps(states)))
+            merged.merge(pickle.loads(pickle.dumps([part.state() for part in order])))
             assert merged.compute() == whole
 
     def test_starting_again_forgets(self, dataset: Dataset) -> None:
@@ -118,5 +118,6 @@ class EvaluatorContract(ContractBase, contract=True):
             folder = tmp_path / name
             folder.mkdir()
             evaluator.save(folder)
-            contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+            files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+            contents.append({path.relative_to(folder): path.read_bytes() for path in files})
         assert contents[0] == contents[1]

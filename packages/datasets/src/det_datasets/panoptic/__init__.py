@@ -1,0 +1,1 @@
+"""Panoptic data: every pixel belongs to one segment, a thing or stuff."""

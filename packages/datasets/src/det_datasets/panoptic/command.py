@@ -1,0 +1,56 @@
+"""`detkit data make coco-panoptic` and `detkit data make panoptic-stuff`."""
+
+from __future__ import annotations
+
+from detkit.cli.running import run
+
+
+def make(argv: list[str]) -> int:
+    """Run `detkit data make coco-panoptic` with these arguments; its exit status."""
+    import click
+
+    @click.command
+    @click.option("--out", required=True, type=click.Path(), help="Folder to write.")
+    @click.option("--images", default=12, show_default=True, help="Training pictures.")
+    @click.option("--val-images", default=4, show_default=True, help="Validation pictures.")
+    @click.option("--size", default=96, show_default=True, help="Mean side length in pixels.")
+    @click.option("--seed", default=0, show_default=True)
+    @click.option("--instances", is_flag=True, help="Also instances_*.json and panoptic_stuff_*/, for Panoptic FPN.")
+    def command(out: str, images: int, val_images: int, size: int, seed: int, instances: bool) -> None:
+        """Write a tiny dataset of coloured shapes in the layout of COCO's panoptic download."""
+        from pathlib import Path
+
+        from det_datasets.panoptic.make import make_coco_panoptic
+
+        make_coco_panoptic(Path(out), images=images, val_images=val_images, size=size, seed=seed, instances=instances)
+        click.echo(f"wrote {out}; read it with data={out}")
+
+    return run(command, "data make coco-panoptic", argv)
+
+
+def make_stuff(argv: list[str]) -> int:
+    """Run `detkit data make panoptic-stuff` with these arguments; its exit status."""
+    import click
+    from rich.progress import Progress
+
+    @click.command
+    @click.option("--annotations", required=True, type=click.Path(), help="annotations/panoptic_train2017.json")
+    @click.option("--pictures", required=True, type=click.Path(), help="annotations/panoptic_train2017")
+    @click.option("--out", required=True, type=click.Path(), help="Folder to write: panoptic_stuff_train2017.")
+    def command(annotations: str, pictures: str, out: str) -> None:
+        """Write labels of pixels in which all things are one class, from COCO's panoptic files."""
+        from pathlib import Path
+
+        from det_datasets.panoptic.stuff import write_stuff
+
+        with Progress(transient=True) as bar:
+            task = bar.add_task("converting", total=None)
+            write_stuff(
+                Path(annotations),
+                Path(pictures),
+                Path(out),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        click.echo(f"wrote {out} and {out}.json")
+
+    return run(command, "data make panoptic-stuff", argv)

@@ -1,0 +1,114 @@
+"""Images in COCO's panoptic format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from det_datasets.columns import ColumnsBuilder, Strings
+from det_datasets.panoptic import layout
+from det_datasets.panoptic.classes import PanopticClasses
+from det_datasets.panoptic.schema import PanopticAnnotation, PanopticFile, classes_of, read_panoptic
+from det_datasets.panoptic.segmented import SegmentedImages
+from det_datasets.panoptic.segments import SegmentsBuilder
+from det_datasets.pixels import read_ids
+
+
+class CocoPanopticDataset(SegmentedImages):
+    """A COCO panoptic file with its pictures, and its images, ordered by id: Detectron2's `coco_2017_*_panoptic`.
+
+    To download (https://cocodataset.org/#download; annotations CC BY 4.0, images under Flickr's terms of use):
+    train2017.zip, val2017.zip, and panoptic_annotations_trainval2017.zip, in which there are further zip files.
+
+    Things are the objects, with the boxes of the file and the masks of the pictures; the labels of pixels are those of
+    their segments. Segments without pixels are left out, and counted in `problems`.
+
+    Args:
+        images: folder that the file names are relative to.
+        annotations: the JSON file.
+        pictures: folder of the PNG files, whose colours are the ids of segments: red + 256 green + 65536 blue.
+        things_together: pixels of things have one class, "things", with label 0, as Panoptic FPN needs it; else each
+            has the class of its thing.
+
+    Raises:
+        ValueError: a file is missing or not in this format, lists no images, or its ids make no sense.
+    """
+
+    layout: ClassVar[str] = layout.LAYOUT
+
+    def __init__(self, images: Path, annotations: Path, pictures: Path, things_together: bool = False) -> None:
+        self.annotation_file, self._pictures = Path(annotations), Path(pictures)
+        file = read_panoptic(self.annotation_file)
+        if not file.images:
+            raise ValueError(f"{self.annotation_file} lists no images; there is nothing to read")
+        if not self._pictures.is_dir():
+            raise ValueError(f"there is no folder {self._pictures} with the pictures of {self.annotation_file}")
+        problems: Counter[str] = Counter()
+        try:
+            classes = classes_of(file.categories, together=things_together)
+            objects, segments, names = _read(file, classes, problems)
+        except ValueError as error:
+            raise ValueError(f"{self.annotation_file}: {error}") from None
+        super().__init__(
+            source=self.annotation_file,
+            images=Path(images),
+            columns=objects.build(),
+            segments=segments.build(),
+            classes=classes,
+            problems=problems,
+        )
+        self._picture_names = names
+
+    @classmethod
+    def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
+        return layout.find_splits(path)
+
+    def read_ids(self, index: int) -> NDArray[np.int32]:
+        name = self._picture_names[index]
+        return read_ids(self._pictures / name, self.size(index)) if name else np.zeros(self.size(index), np.int32)
+
+
+def _read(
+    file: PanopticFile, classes: PanopticClasses, problems: Counter[str]
+) -> tuple[ColumnsBuilder, SegmentsBuilder, Strings]:
+    """The objects, the segments, and the names of the pictures, empty where an image has none."""
+    annotations: dict[int | str, PanopticAnnotation] = {}
+    for annotation in file.annotations:
+        if annotation.image_id in annotations:
+            raise ValueError(f"image {annotation.image_id!r} has several annotations; each must have one")
+        annotations[annotation.image_id] = annotation
+    known = {category.id: classes.label_of_id(category.id) for category in file.categories}
+    objects, segments, names = ColumnsBuilder(), SegmentsBuilder(), []
+    before = None
+    for image in sorted(file.images, key=lambda image: image.id):
+        if image.id == before:
+            raise ValueError(f"image id {image.id!r} is given to more than one image; each must be unique")
+        before = image.id
+        objects.image(image.id, image.file_name, image.height, image.width)
+        segments.image()
+        found = annotations.pop(image.id, None)
+        names.append(found.file_name if found else "")
+        for entry in found.segments_info if found else ():
+            if entry.category_id not in known:
+                raise ValueError(
+                    f"segment {entry.id} of image {image.id!r} has category_id {entry.category_id}, which "
+                    "'categories' does not define"
+                )
+            left, top, width, height = entry.bbox
+            if entry.area < 1 or min(width, height) <= 0:
+                problems["segments without pixels: left out"] += 1
+                continue
+            thing, label = known[entry.category_id]
+            segments.segment(entry.id, label, thing=thing, crowd=bool(entry.iscrowd), area=entry.area)
+            if thing:
+                right, bottom = min(left + width, image.width), min(top + height, image.height)
+                box = (left, top, right, bottom)
+                objects.object(label, box, area=entry.area, crowd=bool(entry.iscrowd))
+    if annotations:
+        problems["belong to images that the file does not list: left out"] += len(annotations)
+    return objects, segments, Strings.of(names)

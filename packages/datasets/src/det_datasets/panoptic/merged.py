@@ -1,0 +1,64 @@
+"""The segments of any dataset that has them, or has what they consist of: masks of things and labels of stuff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from det_datasets.panoptic.classes import stuff_labels
+from detkit.data.targets import rasterized
+from detkit.interfaces import Dataset
+
+IDS = 1 << 24
+"""Ids of segments are smaller: three bytes, a colour."""
+
+
+def require_segments(dataset: Dataset) -> None:
+    """ValueError if `segments_of` has nothing to make segments from."""
+    if not dataset.has_panoptic and (dataset.semantic_categories is None or not dataset.has_masks):
+        raise ValueError(
+            "the dataset has no panoptic segments, nor masks of objects and labels of pixels to make them from"
+        )
+
+
+def segments_of(dataset: Dataset, index: int) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
+    """What `Dataset.panoptic_map` gives, of an image at a position; where the dataset does not have it, the masks of
+    objects, later ones in front of earlier ones, and elsewhere the labels of stuff. The ids are colours that differ
+    visibly, from 1 to IDS - 1."""
+    if dataset.has_panoptic:
+        ids, segments = dataset.panoptic_map(dataset.image_id(index))
+        numbers = ids.numpy()
+    else:
+        numbers, segments = _merged(dataset, index)
+    colours = np.zeros(max(numbers.max(), *(segment["id"] for segment in segments), 0) + 1, np.int32)
+    renamed = []
+    for number, segment in enumerate(segments, start=1):
+        colours[segment["id"]] = id = number * 0x9E3779 % IDS  # odd: no two are the same
+        renamed.append({**segment, "id": id})
+    return colours[numbers], renamed
+
+
+def _merged(dataset: Dataset, index: int) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
+    assert dataset.semantic_categories is not None
+    sample = dataset[index]
+    plain = rasterized(sample)
+    pixels = plain["semantic"].numpy()
+    numbers = np.zeros(pixels.shape, np.int32)
+    found: list[dict[str, Any]] = []
+    for mask, label, crowd in zip(plain["masks"], plain["labels"].tolist(), _crowd(sample.target), strict=True):
+        found.append({"id": len(found) + 1, "isthing": True, "label": label, "iscrowd": crowd})
+        numbers[mask.numpy() > 0] = len(found)
+    free = numbers == 0
+    for label in stuff_labels(dataset.categories, dataset.semantic_categories):
+        found.append({"id": len(found) + 1, "isthing": False, "label": label, "iscrowd": False})
+        numbers[free & (pixels == label)] = len(found)
+    areas = np.bincount(numbers.ravel(), minlength=len(found) + 1)[1:].tolist()
+    return numbers, [{**segment, "area": area} for segment, area in zip(found, areas, strict=True) if area]
+
+
+def _crowd(target: dict[str, Any]) -> list[bool]:
+    crowd: Tensor = target["crowd"]
+    return crowd.tolist()

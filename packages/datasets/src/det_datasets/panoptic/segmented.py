@@ -1,0 +1,111 @@
+"""What readers of panoptic data share: images whose pixels belong to segments."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hotcoco import mask as rle
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision import tv_tensors
+
+from det_datasets.annotated import AnnotatedImages
+from det_datasets.columns import Columns
+from det_datasets.panoptic.classes import PanopticClasses
+from det_datasets.panoptic.segments import Segments
+from detkit.structures.batch import UNLABELLED
+from detkit.structures.polygons import Polygons
+from detkit.structures.semantic_map import SemanticMap
+
+
+class SegmentedImages(AnnotatedImages):
+    """Images of which a map says to which segment each pixel belongs. Segments of things are the objects, with the
+    bitmaps that the map gives them; the labels of pixels are those of their segments.
+
+    Args:
+        source: what the annotations come from, for messages.
+        images: folder that the names of files are relative to.
+        columns: the objects: the things among the segments, in their order, without masks.
+        segments: of all images.
+        classes: of things and pixels.
+        problems: what was wrong with the annotations, see `Dataset.problems`.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Path,
+        images: Path,
+        columns: Columns,
+        segments: Segments,
+        classes: PanopticClasses,
+        problems: Counter[str],
+    ) -> None:
+        super().__init__(source=source, images=images, columns=columns, categories=classes.things, problems=problems)
+        self.semantic_categories = classes.pixels
+        self.has_panoptic = True
+        self.has_masks = True
+        self._segments = segments
+        self._pixel_labels = torch.tensor(classes.pixel_labels[: len(classes.things)], dtype=torch.int16)
+
+    @abstractmethod
+    def read_ids(self, index: int) -> NDArray[np.int32]:
+        """The ids (H, W) of the segments that an image's pixels belong to, 0 where there is none."""
+
+    def target(self, index: int) -> dict[str, Any]:
+        """The annotations of one image, as in `Sample.target`, without reading the image: the map of its segments is
+        read."""
+        target, size = super().target(index), self.size(index)
+        ids, segments = self.read_ids(index), self._segments.of_image(index)
+        count = int(segments.things.sum())
+        target["polygons"] = Polygons.from_rings([()] * count, size)
+        target["masks"] = tv_tensors.Mask(_masks(ids, segments))
+        target["has_mask"] = torch.ones(count, dtype=torch.bool)
+        target["semantic"] = self._semantic(ids, segments)
+        return target
+
+    def semantic_map(self, image_id: Any) -> Tensor:
+        index = self._index(image_id)
+        return self._semantic(self.read_ids(index), self._segments.of_image(index)).as_subclass(Tensor)
+
+    def panoptic_map(self, image_id: Any) -> tuple[Tensor, list[dict[str, Any]]]:
+        index = self._index(image_id)
+        found = self._segments.of_image(index)
+        columns = (found.ids, found.things, found.labels, found.areas, found.crowd)
+        segments = [
+            {"id": id, "isthing": thing, "label": label, "area": area, "iscrowd": crowd}
+            for id, thing, label, area, crowd in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+        return torch.from_numpy(self.read_ids(index)), segments
+
+    def _semantic(self, ids: NDArray[np.int32], segments: Segments) -> SemanticMap:
+        """The labels (H, W) of pixels: those of their segments."""
+        labels = segments.labels.clone()
+        labels[segments.things] = self._pixel_labels[labels[segments.things].long()]
+        # Tables may be as long as ids are large, 2^24, but only the pages of ids that there are come into being: that
+        # is why they begin with 0, and labels with 1, of which 1 is taken again: 0 becomes 255, UNLABELLED.
+        table = np.zeros(max(ids.max(), segments.ids.max() if len(labels) else 0) + 1, np.uint8)
+        table[segments.ids.numpy()] = labels.numpy() + 1
+        return SemanticMap(torch.from_numpy(table[ids] + np.uint8(UNLABELLED)))
+
+    def ground_truth(self) -> dict[str, Any]:
+        """A COCO dict with the dataset's own ids; masks are RLE, for which the maps of all images are read."""
+        truth: dict[str, Any] = super().ground_truth()
+        rows = iter(truth["annotations"])
+        for index in range(len(self)):
+            segments = self._segments.of_image(index)
+            if segments.things.any():
+                masks = _masks(self.read_ids(index), segments).permute(1, 2, 0).numpy()
+                for code in rle.encode(np.asfortranarray(masks)):
+                    next(rows)["segmentation"] = {**code, "counts": code["counts"].decode()}
+        return truth
+
+
+def _masks(ids: NDArray[np.int32], segments: Segments) -> Tensor:
+    """Masks (N, H, W) uint8 of the things of an image."""
+    return (torch.from_numpy(ids) == segments.ids[segments.things][:, None, None]).view(torch.uint8)

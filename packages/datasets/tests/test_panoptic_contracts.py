@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from det_datasets.panoptic.make import make_coco_panoptic
+from detkit.data.source import open_split
+from detkit.interfaces import Dataset
+from detkit.structures.batch import UNLABELLED
+from detkit.structures.prediction import Prediction
+from detkit.structures.sample import Sample
+from detkit.testing.dataset import DatasetContract
+from detkit.testing.evaluator import EvaluatorContract
+
+
+def segmented(sample: Sample) -> Prediction:
+    """The things and the stuff of a sample, all moved by two pixels."""
+    target = sample.target
+    ids = torch.zeros(sample.image.shape[-2:], dtype=torch.int32)
+    segments = []
+    things = [(mask > 0, label, True) for mask, label in zip(target["masks"], target["labels"].tolist(), strict=True)]
+    pixels = target["semantic"].as_subclass(torch.Tensor)
+    stuff = [(pixels == label, label, False) for label in pixels.unique().tolist() if label != UNLABELLED]
+    for mask, label, thing in [*stuff, *things]:  # things on top of what pixels say of them
+        ids[mask] = len(segments) + 1
+        segments.append({"id": len(segments) + 1, "isthing": thing, "label": label})
+    kept = [{**segment, "area": int((ids == segment["id"]).sum())} for segment in segments]
+    return Prediction(
+        tuple(ids.shape), panoptic=ids.roll(2, dims=1), segments=[segment for segment in kept if segment["area"]]
+    )
+
+
+class TestCocoPanopticDataset(DatasetContract):
+    name = "coco-panoptic"
+
+    def make(self, folder: Path) -> Dataset:
+        make_coco_panoptic(folder, val_images=1)
+        return open_split(folder)
+
+
+class TestPanopticEvaluator(EvaluatorContract):
+    name = "panoptic"
+
+    def make_dataset(self, folder: Path) -> Dataset:
+        make_coco_panoptic(folder, images=6, val_images=1, size=64)
+        return open_split(folder)
+
+    def predict(self, sample: Sample) -> Prediction:
+        return segmented(sample)
+
+    def find_nothing(self, sample: Sample) -> Prediction:
+        size = tuple(sample.image.shape[-2:])
+        return Prediction(size, panoptic=torch.zeros(size, dtype=torch.int32), segments=[])
