@@ -2,7 +2,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from detkit.testing.sampler import SamplerContract
 from detkit.testing.transform import TransformContract
+
+
+class TestSamplers(SamplerContract):
+    distribution = "det-core"
+    arguments: ClassVar = {
+        "repeat-factor": [{"threshold": 0.5}, {"threshold": 0.5, "sqrt": False}],
+        "weighted": [{"categories": {"rare": 3, "frequent": 0.5}}],
+        "subset": [{"fraction": 0.5}, {"count": 3}, {"images": [101, 104]}],
+    }
 
 
 class TestTransforms(TransformContract):

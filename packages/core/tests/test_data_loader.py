@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from detkit.data.image import read_image
-from detkit.data.loader import batches_per_epoch, eval_loader, train_loader
+from detkit.data.loader import eval_loader, train_loader
 from detkit.data.transforms.crop import RandomCrop
 from detkit.data.transforms.flip import Flip
 from detkit.interfaces import Dataset
@@ -169,8 +169,3 @@ def test_an_unreadable_image_is_named_in_one_line(tmp_path: Path, files: Files, 
     with pytest.raises(ValueError, match=r"cannot read the image .*0\.jpg") as caught:
         next(train_loader(Files(tmp_path, 1), [], workers=workers, batch_size=1, divisor=1, seed=0))
     assert "\n" not in str(caught.value)
-
-
-def test_epochs_are_about_one_pass(files: Files) -> None:
-    assert batches_per_epoch(files, 4) == 6
-    assert batches_per_epoch(files, 100) == 1

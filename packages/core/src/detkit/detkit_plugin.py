@@ -13,6 +13,25 @@ ENGINE = [
     Component(kind="tracker", name="tensorboard", target="detkit.engine.tensorboard:TensorBoard", summary="curves"),
 ]
 
+SAMPLERS = [
+    Component(
+        kind="sampler",
+        name="repeat-factor",
+        target="detkit.data.samplers:RepeatFactor",
+        summary="repeats images of rare classes, as for LVIS",
+    ),
+    Component(
+        kind="sampler",
+        name="class-balanced",
+        target="detkit.data.samplers:ClassBalanced",
+        summary="all classes equally often",
+    ),
+    Component(
+        kind="sampler", name="weighted", target="detkit.data.samplers:Weighted", summary="weights of classes or images"
+    ),
+    Component(kind="sampler", name="subset", target="detkit.data.samplers:Subset", summary="a part of the images"),
+]
+
 TRANSFORMS = [
     Component(kind="transform", name="flip", target="detkit.data.transforms.flip:Flip", summary="mirrors at random"),
     Component(
@@ -62,5 +81,5 @@ TRANSFORMS = [
 
 @hookimpl
 def detkit_components() -> list[Component]:
-    """Transforms, optimizers, schedules, callbacks and trackers."""
-    return [*TRANSFORMS, *ENGINE]
+    """Samplers, transforms, optimizers, schedules, callbacks and trackers."""
+    return [*SAMPLERS, *TRANSFORMS, *ENGINE]

@@ -62,7 +62,8 @@ class AnnotatedImages(Dataset):
                 raise ValueError(f"{proposals}: proposals are of images with numbers, and {source} gives them names")
             self._proposals.require(columns.image_ids.tolist())
         self._positions: dict[str, int] | None = None
-        self._has_masks = bool(len(columns.ring_ends) or len(columns.codes))
+        self.has_masks = bool(len(columns.ring_ends) or len(columns.codes))
+        self.rotated = columns.boxes.shape[1] == 5
         self._note_unused_categories()
         for problem, count in self.problems.items():
             log.warning("%s: %d %s", source, count, problem)
@@ -82,6 +83,21 @@ class AnnotatedImages(Dataset):
     def size(self, index: int) -> tuple[int, int]:
         height, width = self._columns.sizes[index].tolist()
         return height, width
+
+    def sizes(self) -> Tensor:
+        return self._columns.sizes.long()
+
+    def image_id(self, index: int) -> int | str:
+        return self._columns.image_id(index)
+
+    def labels(self, index: int) -> Tensor:
+        start, end = span(self._columns.annotation_ends, index)
+        return self._columns.labels[start:end].clone()
+
+    def all_labels(self) -> tuple[Tensor, Tensor]:
+        ends = self._columns.annotation_ends
+        counts = ends.diff(prepend=ends.new_zeros(1))
+        return torch.repeat_interleave(torch.arange(len(ends)), counts), self._columns.labels.long()
 
     def path(self, index: int) -> Path:
         """The file of an image."""
@@ -135,7 +151,7 @@ class AnnotatedImages(Dataset):
         if self.categories.keypoints is not None:
             points = self._columns.keypoints[start:end].clone()
             target["keypoints"] = InstanceKeypoints(points, flipped=self.categories.keypoints.flipped, canvas_size=size)
-        if self._has_masks:
+        if self.has_masks:
             target["polygons"] = polygons = self._polygons(start, end, size)
             masks, coded = self._masks(start, end, size)
             if coded.any():

@@ -23,7 +23,8 @@ def build(spec: Mapping[str, Any] | str, interface: Callable[..., T], **wiring: 
         interface: the class it must be of, such as `Backbone`; its kind says where the name is looked up. (Typed as a
             callable because interfaces are abstract, and mypy takes no abstract class for `type[T]`.)
         wiring: values for all parameters with these names that `spec` does not give, at any depth: `categories`,
-            `input_shapes`. `num_classes` follows from `categories`.
+            `input_shapes`. `num_classes` follows from `categories`. A function without arguments is called for the
+            value where some part takes it.
 
     Raises:
         ConfigError: the spec is wrong, or a component refuses its arguments.
@@ -80,7 +81,7 @@ def _call(target: Any, given: Mapping[str, Any], path: str, wiring: Mapping[str,
             arguments[name] = _construct(given[name], parameter.annotation, join(path, name), wiring)
             wiring = _after(arguments[name], wiring)
         elif name in wiring:
-            arguments[name] = wiring[name]
+            arguments[name] = wiring[name]() if callable(wiring[name]) else wiring[name]
         elif parameter.default is schema.REQUIRED:
             meaning = schema.WIRED.get(name, "a value from the program")
             raise ConfigError([Problem(join(path, name), f"nothing here gives {meaning}; write it out")])

@@ -25,6 +25,7 @@ WIRED: Mapping[str, str] = {
     "num_keypoints": "the number of keypoints of the dataset's instances",
     "semantic_categories": "the classes of pixels of the dataset",
     "num_semantic_classes": "the number of classes of pixels of the dataset",
+    "class_frequencies": "in how many images each class of the dataset occurs",
 }
 """Parameters that the builder fills in by name where a config does not, with what they get."""
 

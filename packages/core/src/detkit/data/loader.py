@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F
 
@@ -25,11 +27,6 @@ TRAINING_PROPOSALS, EVALUATION_PROPOSALS = 2000, 1000
 _SECONDS_TO_SAVE = 20
 
 
-def batches_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    """How many batches make about one pass over the dataset; at least one."""
-    return max(1, round(len(dataset) / batch_size))
-
-
 def train_loader(
     dataset: Dataset,
     transforms: Sequence[Transform],
@@ -42,6 +39,7 @@ def train_loader(
     world_size: int = 1,
     start: int = 0,
     square: int = 0,
+    repeats: NDArray[np.float64] | None = None,
 ) -> Iterator[Batch]:
     """Batches of augmented images without end.
 
@@ -59,13 +57,15 @@ def train_loader(
         world_size: how many processes share each batch.
         start: batches that have been consumed already.
         square: images are padded to squares of at least this side; 0 lets them be rectangles.
+        repeats: (I,) how often each image comes in an epoch, see `repeats_of` of `detkit.data.samplers`; once each by
+            default.
 
     Raises:
         ValueError: the batch cannot be split; later, an image cannot be read (the message names it).
     """
     if batch_size % world_size:
         raise ValueError(f"a batch of {batch_size} images cannot be split over {world_size} processes; use a multiple")
-    order = BatchOrder(wide_images(dataset), batch_size, seed)
+    order = BatchOrder(wide_images(dataset), batch_size, seed, repeats)
     share = batch_size // world_size
     tasks = _Tasks(order, seed, slice(rank * share, (rank + 1) * share), start)
     loader = _data_loader(_Preparation(dataset, _Training(tuple(transforms)), divisor, square), tasks, workers)

@@ -20,11 +20,12 @@ class Length:
 
     Args:
         options: the section `train`.
-        images: in the training set.
+        images: of an epoch: those of the training set, unless a sampler repeats or leaves out some.
     """
 
-    def __init__(self, options: Train, images: int) -> None:
+    def __init__(self, options: Train, images: float) -> None:
         self._options = options
+        self._images = images
         self.steps_per_epoch = images / options.batch_size
         if options.steps is not None:
             self.steps = options.steps
@@ -67,7 +68,8 @@ class Length:
         frozen = f", {_count(parameters - trained)} of them frozen" if trained < parameters else ""
         precision = resolved(options.precision, processes.device)
         yield f"model: {_count(parameters)} parameters{frozen}, on {where}, {precision}"
-        yield f"data: {len(training)} images{held_out}; {_listed(training.categories.names)}{of_pixels}"
+        sampled = "" if self._images == len(training) else f", {self._images:.0f} in an epoch"
+        yield f"data: {len(training)} images{sampled}{held_out}; {_listed(training.categories.names)}{of_pixels}"
         parts = f" (in {options.accumulate} parts)" if options.accumulate > 1 else ""
         epochs = self.steps / self.steps_per_epoch
         yield f"length: {self.steps} steps of {options.batch_size} images{parts} = {epochs:.3g} epochs"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detkit.engine.precision import Precision
-from detkit.interfaces import Callback, Optimizer, Schedule, Tracker
+from detkit.interfaces import Callback, Optimizer, Sampler, Schedule, Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,8 @@ class Train:
         optimizer: how weights are updated; its learning rate is for `lr_batch_size` images a step.
         schedule: how the learning rate changes during the run.
         steps: length of the run in optimizer steps. Give this or `epochs`.
-        epochs: length of the run in passes over the training images; may be a fraction.
+        epochs: length of the run in passes over the training images, as `sampler` repeats them; may be a fraction.
+        sampler: how often each image is seen; null shows each once in an epoch. It says how long an epoch is.
         batch_size: images in an optimizer step, over all processes and accumulated parts.
         accumulate: parts that a batch is split into, one after the other, to save memory. Changes nothing else, except
             for layers and losses that look at a whole batch.
@@ -53,6 +54,7 @@ class Train:
     schedule: Schedule
     steps: int | None = None
     epochs: float | None = None
+    sampler: Sampler | None = None
     batch_size: int = 16
     accumulate: int = 1
     lr_batch_size: int | None = 16

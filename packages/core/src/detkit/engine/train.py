@@ -13,6 +13,7 @@ import torch
 from detkit import plugins
 from detkit.config import Config
 from detkit.data.loader import train_loader
+from detkit.data.samplers import frequencies, repeats_of
 from detkit.data.source import find_splits
 from detkit.detector import Detector
 from detkit.engine.checkpoint import Checkpoints
@@ -69,12 +70,16 @@ def train(
         config, checkpoint = begin(config, out, processes, resume=resume, init=init, extend=extend)
         options = config.build("train")
         training, validation = _open(config.tree["data"])
-        length = Length(options, len(training))
+        repeats = repeats_of(training, options.sampler)
+        length = Length(options, float(repeats.sum()))
         length.check(processes.count)
         _set_up_torch(options)
         seed_everything(options.seed)
         model = config.build(
-            "model", categories=training.categories, semantic_categories=training.semantic_categories
+            "model",
+            categories=training.categories,
+            semantic_categories=training.semantic_categories,
+            class_frequencies=functools.partial(frequencies, training),
         ).train()
         model.to(processes.device, memory_format=memory_format(processes.device, gradients=True))  # as the images are
         progress = Progress(length.steps, length.steps_per_epoch, quiet=not processes.first)
@@ -126,6 +131,7 @@ def train(
             rank=processes.rank,
             world_size=processes.count,
             start=run.step * options.accumulate,
+            repeats=repeats,
         )
         record(run)
         journal = (
@@ -207,7 +213,7 @@ def _open(data: str | None) -> tuple[Dataset, Dataset | None]:
             f"{data}: the splits have different classes; train has {', '.join(training.categories.names)}; "
             f"val has {', '.join(validation.categories.names)}"
         )
-    if validation.semantic_categories != training.semantic_categories:
+    if _names(validation) != _names(training):
         raise ValueError(
             f"{data}: the splits have different classes of pixels; train has {_names(training)}; "
             f"val has {_names(validation)}"
