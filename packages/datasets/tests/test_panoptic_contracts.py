@@ -39,6 +39,14 @@ class TestCocoPanopticDataset(DatasetContract):
         return open_split(folder)
 
 
+class TestCocoDatasetWithPanopticFiles(DatasetContract):
+    name = "coco"
+
+    def make(self, folder: Path) -> Dataset:
+        make_coco_panoptic(folder, val_images=1, instances=True)
+        return open_split(folder)
+
+
 class TestPanopticEvaluator(EvaluatorContract):
     name = "panoptic"
 
