@@ -5,9 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -168,6 +170,26 @@ class ColumnsBuilder:
 def span(ends: Tensor, index: int) -> tuple[int, int]:
     """Where the entries of one row start and end."""
     return int(ends[index - 1]) if index else 0, int(ends[index])
+
+
+def spread(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of ranges, one range after the other."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(total)
+
+
+def taken(values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[Any]:
+    """The values in ranges, one range after the other; with little memory besides the result."""
+    ends = np.cumsum(lengths)
+    found = np.empty((int(ends[-1]) if len(ends) else 0, *values.shape[1:]), values.dtype)
+    at_once = 1 << 14
+    for first in range(0, len(starts), at_once):
+        part = slice(first, first + at_once)
+        where = spread(starts[part], lengths[part])
+        end = int(ends[part][-1])
+        found[end - len(where) : end] = values[where]
+    return found
 
 
 def _area(box: Sequence[float]) -> float:

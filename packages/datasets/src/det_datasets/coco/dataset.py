@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+from torch import Tensor
 
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.coco import layout
 from det_datasets.coco.columns import build_columns
 from det_datasets.coco.ground_truth import complete_annotation
-from det_datasets.coco.keypoints import find_keypoints, with_enough_keypoints
-from det_datasets.coco.schema import read_bytes, read_coco
+from det_datasets.coco.keypoints import find_keypoints
+from det_datasets.coco.schema import CocoFile, read_bytes
+from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
 from detkit.structures.categories import Categories
 
@@ -40,6 +42,9 @@ class CocoDataset(AnnotatedImages):
         keypoints: what the file does not say, or says otherwise, of its keypoints: `names`, `swaps`, `skeleton`,
             `sigmas`; see `find_keypoints`.
         min_keypoints: images with fewer labelled keypoints are left out; 1 is what keypoint models are trained with.
+        panoptic: folder of the PNG files of `panoptic_annotations`.
+        panoptic_annotations: panoptic JSON file of the same images, to evaluate panoptic models with. `semantic` then
+            needs no names: its classes are all things together and the stuff of this file.
 
     Raises:
         ValueError: a file is missing or not COCO, lists no images or categories, or its ids or numbers make no sense.
@@ -55,37 +60,48 @@ class CocoDataset(AnnotatedImages):
         proposals: Path | None = None,
         keypoints: Mapping[str, Any] | None = None,
         min_keypoints: int = 0,
+        panoptic: Path | None = None,
+        panoptic_annotations: Path | None = None,
     ) -> None:
+        if (panoptic is None) != (panoptic_annotations is None):
+            raise ValueError("panoptic and panoptic_annotations belong together; give both or neither")
         self.annotation_file = Path(annotations)
-        file = read_coco(self.annotation_file)
+        file = CocoFile(self.annotation_file)
         if not file.images:
             raise ValueError(f"{self.annotation_file} lists no images; there is nothing to read")
         if not file.categories:
             raise ValueError(f"{self.annotation_file} defines no categories; at least one is needed")
         problems: Counter[str] = Counter()
-        if min_keypoints:
-            file = with_enough_keypoints(file, min_keypoints)
-            if not file.images:
-                raise ValueError(f"{self.annotation_file} has no image with {min_keypoints} labelled keypoints or more")
         try:
             named = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
             categories = replace(named, keypoints=find_keypoints(file.categories, keypoints, problems))
-            columns = build_columns(file, categories, problems)
+            columns = build_columns(file, categories, problems, min_keypoints=min_keypoints)
         except ValueError as error:
             raise ValueError(f"{self.annotation_file}: {error}") from None
+        truth = None
+        if panoptic is not None and panoptic_annotations is not None:
+            truth = PanopticTruth(Path(panoptic_annotations), Path(panoptic))
+            truth.require(categories)
         super().__init__(
             source=self.annotation_file,
             images=Path(images),
             columns=columns,
             categories=categories,
             problems=problems,
-            pixels=None if semantic is None else PixelLabels(Path(semantic)),
+            pixels=_pixel_labels(semantic, truth),
             proposals=proposals,
         )
+        self._truth = truth
+        self.has_panoptic = truth is not None
 
     @classmethod
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
         return layout.find_splits(path)
+
+    def panoptic_map(self, image_id: Any) -> tuple[Tensor, list[dict[str, Any]]]:
+        if self._truth is None:
+            return super().panoptic_map(image_id)
+        return self._truth.map(image_id, self.size(self._index(image_id)))
 
     def ground_truth(self) -> dict[str, Any]:
         """The file as a COCO dict, with what evaluators need (`id`, `bbox`, `area`, `iscrowd`) filled in where it is
@@ -105,3 +121,14 @@ class CocoDataset(AnnotatedImages):
             for number, entry in enumerate(data["annotations"], start=1):
                 entry["id"] = number
         return data
+
+
+def _pixel_labels(folder: Path | None, truth: PanopticTruth | None) -> PixelLabels | None:
+    if folder is None:
+        if truth is not None:
+            raise ValueError(
+                f"{truth.annotation_file} is for models that learn labels of pixels too; give `semantic` as well "
+                "(`detkit data make panoptic-stuff` writes it), or read it with 'coco-panoptic'"
+            )
+        return None
+    return PixelLabels(Path(folder)) if truth is None else truth.pixel_labels(Path(folder))

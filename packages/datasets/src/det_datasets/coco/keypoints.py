@@ -8,15 +8,19 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from det_datasets.coco.schema import CategoryEntry, CocoFile
+from det_datasets.coco.schema import CategoryEntry
 from detkit.structures.coco import PERSON_KEYPOINTS
 from detkit.structures.keypoints import Keypoints
 
 PIXEL_CENTRE = 0.5
 """COCO's keypoints are indices of pixels, whose centres lie half a pixel further in the plane."""
 
-_NUMBERS = msgspec.json.Decoder(list[float] | None)
+MALFORMED = -1
+"""In place of how many numbers an annotation's keypoints have, where they are something else."""
+
+NUMBERS = msgspec.json.Decoder(list[float] | None)
 _SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
 
 
@@ -71,7 +75,7 @@ def read_points(raw: msgspec.Raw, count: int) -> list[float] | None:
     """The `keypoints` of an annotation as x, y, visibility of each, in the plane; None if they are malformed, zeros if
     there are none."""
     try:
-        numbers = np.array(_NUMBERS.decode(raw) or [0.0] * (3 * count))
+        numbers = np.array(NUMBERS.decode(raw) or [0.0] * (3 * count))
     except msgspec.ValidationError:
         return None
     if len(numbers) != 3 * count or not np.isfinite(numbers).all() or not np.isin(numbers[2::3], (0, 1, 2)).all():
@@ -82,17 +86,23 @@ def read_points(raw: msgspec.Raw, count: int) -> list[float] | None:
     return points.ravel().tolist()
 
 
-def with_enough_keypoints(file: CocoFile, least: int) -> CocoFile:
-    """The file without images on which fewer than this many keypoints are labelled, on all instances together."""
-    counts: Counter[int] = Counter()
-    for annotation in file.annotations:
-        try:
-            found = _NUMBERS.decode(annotation.keypoints)
-        except msgspec.ValidationError:
-            continue
-        counts[annotation.image_id] += sum(value > 0 for value in (found or ())[2::3])
-    return CocoFile(
-        images=[image for image in file.images if counts[image.id] >= least],
-        categories=file.categories,
-        annotations=[annotation for annotation in file.annotations if counts[annotation.image_id] >= least],
-    )
+def points_in_plane(numbers: NDArray[np.float64], sizes: NDArray[np.int64], count: int) -> tuple[NDArray[Any], int]:
+    """Keypoints (A, count, 3) float32 of annotations with so many numbers each (A,), MALFORMED among them, one after
+    the other in `numbers`; zeros where there are none or they are malformed, and how many are."""
+    lengths = np.maximum(sizes, 0)
+    fits = sizes == 3 * count
+    given = numbers[np.repeat(fits, lengths)].reshape(-1, count, 3)
+    good = np.isfinite(given).all((1, 2)) & np.isin(given[..., 2], (0, 1, 2)).all(1)
+    given[..., :2] += PIXEL_CENTRE
+    given[given[..., 2] == 0] = 0
+    points = np.zeros((len(sizes), count, 3), np.float32)
+    points[np.flatnonzero(fits)[good]] = given[good]
+    return points, int((sizes != 0).sum() - good.sum())
+
+
+def labelled(numbers: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many keypoints of each annotation are labelled, of numbers and sizes as in `points_in_plane`."""
+    lengths = np.maximum(sizes, 0)
+    place = np.arange(len(numbers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    visible = (place % 3 == 2) & (numbers > 0)
+    return np.bincount(np.repeat(np.arange(len(sizes)), lengths)[visible], minlength=len(sizes))

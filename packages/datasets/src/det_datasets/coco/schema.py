@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 
-class ImageEntry(msgspec.Struct):
+class ImageEntry(msgspec.Struct, gc=False):
     """An entry of `images`."""
 
     id: int
@@ -30,41 +31,107 @@ class CategoryEntry(msgspec.Struct):
     sigmas: list[float] | None = None  # of keypoints; not COCO's, which has them in its code
 
 
-class AnnotationEntry(msgspec.Struct):
-    """An entry of `annotations`. Segmentation and keypoints stay undecoded until they are put into columns, to save
-    memory."""
+class Rle(msgspec.Struct, gc=False):
+    """A run-length encoded mask: compressed counts are a string, uncompressed ones a list."""
 
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+Segmentation = list[list[float]] | Rle | None
+
+
+class _Annotation(msgspec.Struct, gc=False, kw_only=True):
     image_id: int
     category_id: int
     id: int = -1
     bbox: list[float] | None = None
     area: float | None = None
     iscrowd: int = 0
+
+
+class AnnotationEntry(_Annotation, gc=False, kw_only=True):
+    """An entry of `annotations`."""
+
+    segmentation: Segmentation = None
+
+
+class KeypointsEntry(AnnotationEntry, gc=False, kw_only=True):
+    """An entry of `annotations` whose keypoints are read too."""
+
+    keypoints: list[float] | None = None
+
+
+class DoubtfulEntry(_Annotation, gc=False, kw_only=True):
+    """An entry whose mask or keypoints are not of their type, so that each of them is looked at by itself."""
+
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
     keypoints: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class CocoFile(msgspec.Struct):
-    """An instances file. Files for test sets have no annotations."""
+class CocoFile:
+    """An instances file: its images and categories, and its annotations as they are written, to be read bit by bit:
+    all of them as Python objects would take many times the memory of the file.
 
-    images: list[ImageEntry]
-    categories: list[CategoryEntry]
-    annotations: list[AnnotationEntry] = []
-
-
-def read_coco(path: Path) -> CocoFile:
-    """Read a COCO instances file.
+    Args:
+        path: the JSON file.
+        image: type of an entry of `images`, for formats that have other names of files (`file_name` may be a property).
 
     Raises:
         ValueError: it is missing, not JSON, not COCO, or holds NaN or infinite numbers; the message names the place.
     """
-    data = read_bytes(path)
-    try:
-        return msgspec.json.decode(data, type=CocoFile)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{path} is not a COCO instances file: {error}; {_remedy(data)}") from None
-    except msgspec.DecodeError as error:
-        raise ValueError(f"{path} is not JSON: {_first_bad_number(data) or error}") from None
+
+    def __init__(self, path: Path, image: type[Any] = ImageEntry) -> None:
+        self.path = path
+        self._data = read_bytes(path)
+        kind = msgspec.defstruct(
+            "File",
+            [
+                ("images", list[image]),  # type: ignore[valid-type]
+                ("categories", list[CategoryEntry]),
+                ("annotations", list[msgspec.Raw], msgspec.field(default_factory=list)),  # test sets have none
+            ],
+        )
+        try:
+            found: Any = msgspec.json.decode(self._data, type=kind)
+        except msgspec.DecodeError as error:
+            raise self._explained(error) from None
+        self.images: list[Any] = found.images
+        self.categories: list[CategoryEntry] = found.categories
+        self._annotations: list[msgspec.Raw] = found.annotations
+
+    def annotations(self, size: int, *, keypoints: bool) -> Iterator[list[Any]]:
+        """The annotations, this many at a time, as `AnnotationEntry` or `KeypointsEntry`. Those among which one has a
+        mask or keypoints (if they are wanted) of another type come as `DoubtfulEntry`. This can be called once: after
+        the last, the text of the file is given up.
+
+        Raises:
+            ValueError: something else of an annotation is not of its type.
+        """
+        decode = msgspec.json.Decoder(KeypointsEntry if keypoints else AnnotationEntry).decode
+        for start in range(0, len(self._annotations), size):
+            raw = self._annotations[start : start + size]
+            found: list[Any]
+            try:
+                found = [decode(one) for one in raw]
+            except msgspec.DecodeError:
+                found = [self._doubtful(one, number) for number, one in enumerate(raw, start)]
+            yield found
+        self._annotations, self._data = [], b""
+
+    def _doubtful(self, raw: msgspec.Raw, number: int) -> DoubtfulEntry:
+        try:
+            return msgspec.json.decode(raw, type=DoubtfulEntry)
+        except msgspec.DecodeError as error:
+            raise self._explained(error, f"$.annotations[{number}]") from None
+
+    def _explained(self, error: msgspec.DecodeError, place: str = "$") -> ValueError:
+        if not isinstance(error, msgspec.ValidationError):
+            return ValueError(f"{self.path} is not JSON: {_first_bad_number(self._data) or error}")
+        message = str(error)
+        if place != "$":
+            message = message.replace("`$", f"`{place}", 1) if "`$" in message else f"{message} - at `{place}`"
+        return ValueError(f"{self.path} is not a COCO instances file: {message}; {_remedy(self._data)}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -76,10 +143,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _remedy(data: bytes) -> str:
-    tree = msgspec.json.decode(data)
-    if not isinstance(tree, dict):
+    try:
+        keys = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
         return "an object with 'images', 'annotations' and 'categories' is needed (is this a file of results?)"
-    return f"it has {', '.join(map(repr, tree)) or 'nothing'}; 'images', 'annotations' and 'categories' are needed"
+    return f"it has {', '.join(map(repr, keys)) or 'nothing'}; 'images', 'annotations' and 'categories' are needed"
 
 
 def _first_bad_number(data: bytes) -> str | None:
