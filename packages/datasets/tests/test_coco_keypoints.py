@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from det_datasets.coco.dataset import CocoDataset
-from det_datasets.coco.evaluator import KEYPOINT_METRICS, CocoEvaluator
+from det_datasets.coco.evaluator import CocoEvaluator
+from det_datasets.coco.summary import KEYPOINT_METRICS
 from det_datasets.shapes.make import make_shapes
 from detkit.data.source import open_split
 from detkit.structures.coco import COCO_PERSON

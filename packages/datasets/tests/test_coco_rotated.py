@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 import torch
 from torchvision import tv_tensors
 
 from det_datasets.coco.dataset import CocoDataset
-from det_datasets.coco.evaluator import CocoEvaluator
 from detkit.data.check import check
 
 Write = Callable[..., CocoDataset]
@@ -32,8 +30,3 @@ def test_a_box_without_area_is_left_out(coco: Write) -> None:
     assert len(dataset[0].target["labels"]) == 1
     assert dataset.problems["have an empty box: left out"] == 1
     assert torch.equal(dataset[0].target["boxes"][0], torch.tensor(TURNED))
-
-
-def test_metrics_of_upright_boxes_are_refused(coco: Write) -> None:
-    with pytest.raises(ValueError, match="rotated"):
-        CocoEvaluator().start(coco([{"bbox": TURNED}]))

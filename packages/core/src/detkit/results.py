@@ -47,7 +47,6 @@ class ResultLog:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._close: Callable[[], Any] = _nothing
-        self._remove_copy: Callable[[], Any] = _nothing
         self._start()
 
     def _start(self) -> None:
@@ -95,13 +94,12 @@ class ResultLog:
 
     def state(self) -> State:
         """Everything in this log, for `merge` in another process: the path of a copy where the other can read it, which
-        is removed with this log or when its state is asked for again; else the bytes."""
-        self._remove_copy()
+        is removed with this log; else the bytes."""
         self._file.seek(0)
         if self._folder is None and not _on_one_machine():
             return self._file.read()
         number, path = tempfile.mkstemp(dir=self._folder, prefix="detkit-")
-        self._remove_copy = weakref.finalize(self, _remove, path)
+        weakref.finalize(self, _remove, path)
         with open(number, "wb") as copy:
             while chunk := self._file.read(_CHUNK):
                 copy.write(chunk)

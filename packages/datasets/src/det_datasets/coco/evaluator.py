@@ -1,56 +1,88 @@
-"""COCO's metrics of boxes, masks and keypoints."""
+"""COCO's metrics of boxes, rotated boxes, masks, their boundaries, and keypoints."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from hotcoco import COCO, COCOeval
 from hotcoco import mask as rle
 from numpy.typing import NDArray
 
+from det_datasets.coco import engines, summary
+from det_datasets.coco.boundary import boundaries_of
 from det_datasets.coco.keypoints import PIXEL_CENTRE
-from detkit.atomic import write_whole
+from det_datasets.coco.matching import Curves
+from detkit.atomic import whole_file, write_whole
 from detkit.interfaces import Dataset, Evaluator
+from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
 log = logging.getLogger(__name__)
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-_SIZES = {"s": "small (below 32 x 32 pixels)", "m": "of medium size (32 x 32 to 96 x 96 pixels)", "l": "large"}
-
-
-@dataclass
-class _Result:
-    """The detections of one image: boxes (N, 4) xyxy, scores (N,), labels (N,), masks as compressed counts, keypoints
-    (N, K, 3) x, y, score as COCO counts pixels."""
-
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    size: tuple[int, int]
-    masks: list[str] | None
-    keypoints: NDArray[np.float32] | None
+AREAS: Mapping[str, tuple[float, float]] = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+"""COCO's sizes of objects in square pixels, both ends included."""
+_OUT_OF_RANGE = 1e12  # square pixels, in no range: such objects are ignored
 
 
 class CocoEvaluator(Evaluator):
-    """Average precision and recall as COCO defines them, computed by hotcoco, whose numbers are those of pycocotools.
+    """Average precision and recall as COCO defines them.
 
     Sections "bbox" and, where predictions have them, "segm" and "keypoints"; metrics `METRICS`, `KEYPOINT_METRICS` of
     keypoints, from 0 to 1, None where the dataset has nothing to measure them on (`tables` says why). In "segm" an
-    object without a usable mask is ignored, in "keypoints" one without labelled keypoints: finding it and missing it
-    are neither right nor wrong. The sigmas of keypoints are those of the dataset's categories. As in Detectron2, the
-    size of a detection in "keypoints" is that of its box.
+    object without a usable mask is ignored, in "keypoints" one without labelled keypoints, everywhere one that is
+    difficult: finding it and missing it are neither right nor wrong. (pycocotools itself overwrites `ignore` with
+    `iscrowd`.) The sigmas of keypoints are those of the dataset's categories. As in Detectron2, the size of a detection
+    in "keypoints" is that of its box.
+
+    If the dataset or the model has rotated boxes, "bbox" compares rotated ones, as Detectron2's RotatedCOCOEvaluator
+    does: upright ones are turned by 0 degrees.
+
+    Predictions are kept on disk (`detkit.results`), so that memory does not grow while a model predicts.
+
+    Args:
+        max_dets: so many of the best detections of each class count in an image. There is an AR for each of these
+            numbers; all other metrics have the last one. LVIS has 300. Keypoints always have 20, as in COCO.
+        areas: letter -> least and greatest size of objects in square pixels; COCO's small, medium and large (`AREAS`)
+            by default. Metrics AP and AR of each have its name behind them. Keypoints always have COCO's.
+        boundary: also the section "boundary" of Boundary IoU (Cheng et al., 2021), where predictions have masks: that
+            of masks, but an overlap is never more than the IoU of the masks' boundaries, which are 0.02 of the image's
+            diagonal wide. Takes about as long as encoding the masks.
+        engine: "hotcoco", or "pycocotools", which defines the numbers and is slower: they are the same to the last
+            digit. Rotated boxes and boundaries are not for either.
+
+    Raises:
+        ValueError: an engine, numbers or sizes that there cannot be.
     """
 
-    def __init__(self) -> None:
-        self._results: dict[int, _Result] = {}
+    def __init__(
+        self,
+        *,
+        max_dets: Sequence[int] = (1, 10, 100),
+        areas: Mapping[str, Sequence[float]] | None = None,
+        boundary: bool = False,
+        engine: str = "hotcoco",
+    ) -> None:
+        if engine not in engines.ENGINES:
+            raise ValueError(f"engine is {engine!r}; there are {', '.join(engines.ENGINES)}")
+        if not max_dets or any(not isinstance(number, int) or number < 1 for number in max_dets):
+            raise ValueError(f"max_dets is {list(max_dets)}; whole numbers from 1 are needed")
+        areas = AREAS if areas is None else areas
+        for name, each in areas.items():
+            if len(each) != 2 or not 0 <= each[0] < each[1] or not name.isidentifier():
+                raise ValueError(
+                    f"areas has {name}: {list(each)}; a name and the least and greatest number of square pixels are "
+                    "needed, as m: [1024, 9216]"
+                )
+        self._limits = tuple(sorted(set(max_dets)))
+        most = engines.EVERYTHING[1]
+        self._areas = {name: (float(each[0]), min(float(each[1]), most)) for name, each in areas.items()}
+        self._boundary = boundary
+        self._engine = engines.ENGINES[engine]
+        self._log = ResultLog()
 
     def start(self, dataset: Dataset) -> None:
         truth = dataset.ground_truth()
@@ -59,19 +91,15 @@ class CocoEvaluator(Evaluator):
                 f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'coco' compares with; "
                 "use the evaluator of its format"
             )
-        if any(len(entry["bbox"]) == 5 for entry in truth["annotations"]):
-            raise ValueError("COCO's metrics are of upright boxes, and this dataset has rotated ones")
-        self._results = {}
+        self._log = ResultLog()
+        self._truth = truth
+        self._rotated = any(len(entry["bbox"]) == 5 for entry in truth["annotations"])
         self._ids = np.asarray(dataset.categories.ids, np.int64)
         self._names = dataset.categories.names
         self._keypoints = dataset.categories.keypoints
-        self._counts = dict.fromkeys(dataset.categories.ids, 0)
-        for entry in truth["annotations"]:
-            self._counts[entry["category_id"]] += not entry["iscrowd"]
         self._images = {entry["id"] for entry in truth["images"]}
-        self._truth = {"bbox": COCO(truth), "segm": COCO(_with_masks_alone(truth))}
         self._sections: dict[str, dict[str, float | None]] = {}
-        self._by_class: dict[str, dict[str, float | None]] = {}
+        self._classes: dict[str, dict[str, list[float | None]]] = {}
 
     def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
         image_id = info["image_id"]
@@ -87,14 +115,17 @@ class CocoEvaluator(Evaluator):
                 f"a prediction for image {image_id} has label {labels.max()}, but the dataset has {len(self._ids)} "
                 "categories; was the model trained on others?"
             )
-        self._results[image_id] = _Result(
-            boxes=prediction.boxes.numpy(force=True).astype(np.float32),
-            scores=prediction.scores.numpy(force=True).astype(np.float32),
-            labels=labels,
-            size=prediction.image_size,
-            masks=_encode(prediction.masks.numpy(force=True)) if "masks" in prediction else None,
-            keypoints=self._points(prediction) if "keypoints" in prediction else None,
-        )
+        record = {
+            "boxes": prediction.boxes.numpy(force=True).astype(np.float32),
+            "scores": prediction.scores.numpy(force=True).astype(np.float32),
+            "labels": labels,
+            "size": prediction.image_size,
+        }
+        if "masks" in prediction:
+            record.update(_mask_fields(prediction.masks.numpy(force=True), boundary=self._boundary))
+        if "keypoints" in prediction:
+            record["keypoints"] = self._points(prediction)
+        self._log.append(image_id, record)
 
     def _points(self, prediction: Prediction) -> NDArray[np.float32]:
         if self._keypoints is None or not self._keypoints.sigmas:
@@ -108,161 +139,161 @@ class CocoEvaluator(Evaluator):
             raise ValueError(f"predictions have {points.shape[1]} keypoints, the dataset {len(self._keypoints)}")
         return points - np.array((PIXEL_CENTRE, PIXEL_CENTRE, 0), np.float32)
 
-    def state(self) -> dict[int, _Result]:
-        return self._results
+    def state(self) -> State:
+        return self._log.state()
 
-    def merge(self, states: Iterable[dict[int, _Result]]) -> None:
-        merged: dict[int, _Result] = {}
-        for state in states:
-            merged.update(state)
-        self._results = merged
+    def merge(self, states: Iterable[State]) -> None:
+        self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        missing = len(self._images) - len(self._results)
+        missing = len(self._images) - len(self._log)
         if missing:
             log.warning("%d of %d images have no prediction; their objects count as missed", missing, len(self._images))
-        results = [self._results[image_id] for image_id in sorted(self._results)]
-        found = {
-            "bbox": True,
-            "segm": bool(results) and all(result.masks is not None for result in results),
-            "keypoints": bool(results) and all(result.keypoints is not None for result in results),
-        }
-        self._sections, self._by_class = {}, {}
-        for section in (section for section, there in found.items() if there):
-            self._evaluate(section)
+        numbers = self._image_numbers()
+        found, rotated = self._found(numbers)
+        sections = ["bbox"]
+        sections += ["segm"] if found.masks is not None else []
+        sections += ["boundary"] if found.boundaries is not None else []
+        sections += ["keypoints"] if found.points is not None else []
+        places = np.searchsorted(sorted(entry["id"] for entry in self._truth["categories"]), self._ids).tolist()
+        self._sections, self._classes = {}, {}
+        for section in sections:
+            points = section == "keypoints"
+            areas = {name: AREAS[name] for name in "ml"} if points else self._areas
+            limits = (engines.KEYPOINT_LIMIT,) if points else self._limits
+            curves = self._curves(section, found, rotated, areas, limits, numbers)
+            self._sections[section] = summary.metrics(curves, tuple(areas), limits, keypoints=points)
+            each = [summary.metrics(curves, tuple(areas), limits, keypoints=points, label=place) for place in places]
+            self._classes[section] = {name: [values[name] for values in each] for name in self._sections[section]}
         return {section: dict(values) for section, values in self._sections.items()}
 
-    def _evaluate(self, section: str) -> None:
-        truth = self._truth["segm" if section == "segm" else "bbox"]
-        columns = self._columns()
-        if section == "bbox":
-            detections = truth.load_res(columns)
-        elif section == "keypoints":
-            detections = truth.load_res(self._entries("keypoints"))
-        else:
-            codes = self._codes()
-            detections = truth.load_res(columns, segmentation=codes)
-            # Sizes are those of masks, not of boxes, as for official results, which have masks alone.
-            ids = [entry["id"] for entry in detections.dataset["annotations"]]
-            detections.update_anns(ids=ids, area=rle.area(codes).astype(np.float64) if codes else np.zeros(0))
-        evaluation = COCOeval(truth, detections, section)
-        if section == "keypoints":
-            assert self._keypoints is not None
-            evaluation.params.kpt_oks_sigmas = list(self._keypoints.sigmas)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summary_lines()  # computes the metrics, without printing them as `summarize` does
-        found = evaluation.get_results(per_class=True)
-        metrics = KEYPOINT_METRICS if section == "keypoints" else METRICS
-        self._sections[section] = {name: _defined(found[name]) for name in metrics}
-        self._by_class[section] = {name: _defined(found.get(f"AP/{name}", -1.0)) for name in self._names}
+    def _image_numbers(self) -> dict[Any, int]:
+        """What images are called in the computation: libraries need whole numbers, in the order of ids."""
+        if all(isinstance(image_id, int) for image_id in self._images):
+            return {image_id: image_id for image_id in self._images}
+        return {image_id: number for number, image_id in enumerate(sorted(self._images), start=1)}
 
-    def _columns(self) -> NDArray[np.float64]:
-        """All detections, (D, 7): image id, x, y, width, height, score, category id."""
-        parts = [np.zeros((0, 7))]
-        for image_id, result in sorted(self._results.items()):
-            boxes = result.boxes.astype(np.float64)
-            row = np.full((len(boxes), 1), image_id), boxes[:, :2], boxes[:, 2:] - boxes[:, :2], result.scores[:, None]
-            parts.append(np.concatenate((*row, self._ids[result.labels][:, None]), axis=1))
-        return np.concatenate(parts)
+    def _found(self, numbers: Mapping[Any, int]) -> tuple[engines.Found, bool]:
+        """All detections, and whether their boxes are compared as rotated ones."""
+        columns: list[NDArray[np.float64]] = []
+        areas, points = [np.zeros(0)], []
+        masks: list[dict[str, Any]] = []
+        boundaries: list[dict[str, Any]] = []
+        missing = set() if len(self._log) else {"masks", "boundaries", "keypoints"}
+        rotated = self._rotated
+        for image_id, record in self._log.items():
+            missing.update({"masks", "boundaries", "keypoints"} - record.keys())
+            boxes = record["boxes"].astype(np.float64)
+            rotated = rotated or boxes.shape[1] == 5
+            ids = np.full(len(boxes), numbers[image_id], np.float64)
+            columns.append(np.column_stack((ids, _as_coco(boxes), record["scores"], self._ids[record["labels"]])))
+            if "masks" not in missing:
+                areas.append(record["areas"])
+                masks += [{"size": record["size"], "counts": counts} for counts in record["masks"]]
+            if "boundaries" not in missing:
+                boundaries += [{"size": record["size"], "counts": counts} for counts in record["boundaries"]]
+            if "keypoints" not in missing:
+                points.append(record["keypoints"].astype(np.float64))
+        width = 8 if rotated else 7
+        columns = [np.zeros((0, width)), *(_with_angles(rows) if rotated else rows for rows in columns)]
+        found = engines.Found(
+            np.concatenate(columns),
+            None if "masks" in missing else masks,
+            None if "masks" in missing else np.concatenate(areas),
+            None if "keypoints" in missing else np.concatenate(points),
+            None if "boundaries" in missing else boundaries,
+        )
+        return found, rotated
 
-    def _codes(self) -> list[Any]:
-        """The masks of all detections, in the order of `_columns`."""
-        return [
-            {"size": list(result.size), "counts": counts}
-            for _, result in sorted(self._results.items())
-            for counts in result.masks or ()
+    def _curves(
+        self,
+        section: str,
+        found: engines.Found,
+        rotated: bool,
+        areas: Mapping[str, tuple[float, float]],
+        limits: tuple[int, ...],
+        numbers: Mapping[Any, int],
+    ) -> Curves:
+        truth = {**self._truth, "images": [{**entry, "id": numbers[entry["id"]]} for entry in self._truth["images"]]}
+        truth["annotations"] = [
+            {**_comparable(entry, section), "image_id": numbers[entry["image_id"]]}
+            for entry in self._truth["annotations"]
         ]
-
-    def _entries(self, *sections: str) -> list[dict[str, Any]]:
-        """All detections in COCO's results form, in the order of `_columns`, with what these sections compare."""
-        entries = []
-        codes = iter(self._codes())
-        points = (each for _, result in sorted(self._results.items()) for each in _rows(result.keypoints))
-        for row in self._columns().tolist():
-            entry: dict[str, Any] = {
-                "image_id": int(row[0]),
-                "category_id": int(row[6]),
-                "bbox": row[1:5],
-                "score": row[5],
-            }
-            if "segm" in sections:
-                code = next(codes)
-                entry["segmentation"] = {"size": code["size"], "counts": code["counts"]}
-            if "keypoints" in sections:
-                entry["keypoints"] = next(points).ravel().tolist()
-            entries.append(entry)
-        return entries
+        sigmas = self._keypoints.sigmas if self._keypoints is not None else ()
+        task = engines.Task(section, truth, limits, (engines.EVERYTHING, *areas.values()), sigmas)
+        own = section == "boundary" or (section == "bbox" and rotated)
+        return (engines.with_own_rules if own else self._engine)(task, found)
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-        sections = list(self._sections)
-        metrics = list(dict.fromkeys(metric for section in sections for metric in self._sections[section]))
-        summary = [
-            (metric, *(_percent(self._sections[section].get(metric)) for section in sections)) for metric in metrics
-        ]
-        classes = [
-            (name, str(self._counts[id]), *(_percent(self._by_class[section][name]) for section in sections))
-            for name, id in zip(self._names, self._ids.tolist(), strict=True)
-        ]
-        undefined = {
-            metric: _reason(metric, sum(self._counts.values()))
-            for metric in metrics
-            if any(values.get(metric, 0.0) is None for values in self._sections.values())
-        }
-        tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
-            ("COCO metrics (%)", ("metric", *sections), summary),
-            ("AP by class (%)", ("class", "objects", *sections), classes),
-        ]
-        if undefined:
-            tables.append(("Undefined metrics", ("metric", "reason"), list(undefined.items())))
-        return tables
+        counts = dict.fromkeys(self._ids.tolist(), 0)
+        for entry in self._truth["annotations"]:
+            counts[entry["category_id"]] += not (entry["iscrowd"] or entry.get("ignore"))
+        return summary.tables(self._sections, self._classes, dict(zip(self._names, counts.values(), strict=True)))
 
     def save(self, folder: Path) -> None:
-        """Write `coco_instances_results.json`, which COCO's own tools read, and `coco_per_class.json`."""
+        """Write `coco_instances_results.json`, which COCO's own tools read, and `coco_per_class.json`: section ->
+        metric -> class -> value."""
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "coco_instances_results.json", self._entries(*self._sections))
-        _write(folder / "coco_per_class.json", {section: {"AP": values} for section, values in self._by_class.items()})
+        with whole_file(folder / "coco_instances_results.json") as file:
+            before = b"["
+            for entry in self._entries():
+                file.write(before + msgspec.json.encode(entry))
+                before = b",\n"
+            file.write(b"]" if before == b",\n" else b"[]")
+        named = {
+            section: {name: dict(zip(self._names, values, strict=True)) for name, values in metrics.items()}
+            for section, metrics in self._classes.items()
+        }
+        write_whole(folder / "coco_per_class.json", msgspec.json.encode(named).decode())
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        """Detections in COCO's results form, one after the other, with what was compared."""
+        for image_id, record in self._log.items():
+            boxes = _as_coco(record["boxes"].astype(np.float64)).tolist()
+            scores, ids = record["scores"].astype(np.float64).tolist(), self._ids[record["labels"]].tolist()
+            for number, (box, score, category_id) in enumerate(zip(boxes, scores, ids, strict=True)):
+                entry = {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+                if "segm" in self._sections:
+                    entry["segmentation"] = {"size": record["size"], "counts": record["masks"][number]}
+                if "keypoints" in self._sections:
+                    entry["keypoints"] = record["keypoints"][number].astype(np.float64).ravel().tolist()
+                yield entry
 
 
-def _write(path: Path, data: Any) -> None:
-    write_whole(path, msgspec.json.encode(data).decode())
+def _mask_fields(masks: NDArray[np.bool_], *, boundary: bool) -> dict[str, Any]:
+    """What is kept of masks (N, H, W)."""
+    codes = engines.encode(masks)
+    areas = np.asarray(rle.area(codes) if codes else (), np.float64)
+    fields = {"masks": [code["counts"].decode() for code in codes], "areas": areas}
+    if boundary:
+        fields["boundaries"] = [code["counts"].decode() for code in engines.encode(boundaries_of(masks.astype(bool)))]
+    return fields
 
 
-def _rows(values: NDArray[np.float32] | None) -> Iterable[NDArray[np.float32]]:
-    return () if values is None else values
+def _as_coco(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes (N, 4) xyxy as x, y, width, height; rotated ones (N, 5) as they are."""
+    if boxes.shape[1] == 5:
+        return boxes
+    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
 
 
-def _encode(masks: NDArray[np.bool_]) -> list[str]:
-    """The compressed counts of masks (N, H, W), all in one call."""
-    codes = rle.encode(masks.transpose(1, 2, 0)) if len(masks) else []
-    assert isinstance(codes, list)
-    return [code["counts"].decode() for code in codes]
+def _with_angles(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Detections (D, 7 or 8) with rotated boxes (D, 8)."""
+    if columns.shape[1] == 8:
+        return columns
+    sizes = columns[:, 3:5]
+    upright = (columns[:, :1], columns[:, 1:3] + sizes / 2, sizes, np.zeros((len(columns), 1)), columns[:, 5:])
+    return np.concatenate(upright, axis=1)
 
 
-def _with_masks_alone(truth: dict[str, Any]) -> dict[str, Any]:
-    """The ground truth for masks: an object without one is a crowd that fills its box, which COCO ignores."""
-    annotations = [
-        entry if "segmentation" in entry else {**entry, "iscrowd": 1, "segmentation": [_corners(*entry["bbox"])]}
-        for entry in truth["annotations"]
-    ]
-    return {**truth, "annotations": annotations}
-
-
-def _corners(x: float, y: float, width: float, height: float) -> list[float]:
-    return [x, y, x + width, y, x + width, y + height, x, y + height]
-
-
-def _defined(value: float) -> float | None:
-    return None if value < 0 else float(value)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _reason(metric: str, objects: int) -> str:
-    if not objects:
-        return "the dataset has no annotated objects"
-    if metric[-1] not in _SIZES:
-        return "the dataset has no object with what is compared"
-    return f"the dataset has no object that is {_SIZES[metric[-1]]}"
+def _comparable(entry: dict[str, Any], section: str) -> dict[str, Any]:
+    """An annotation as a section compares it. Without a mask it is a crowd that fills its box, for masks: COCO ignores
+    it. One that is difficult has a size that is in no range, or no keypoints that count: COCO ignores it too, and pairs
+    it with one detection at most."""
+    if section in ("segm", "boundary") and "segmentation" not in entry:
+        x, y, width, height = entry["bbox"]
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        entry = {**entry, "iscrowd": 1, "segmentation": [corners]}
+    if entry.get("ignore"):
+        entry = {**entry, **({"num_keypoints": 0} if section == "keypoints" else {"area": _OUT_OF_RANGE})}
+    return entry

@@ -1,0 +1,112 @@
+"""Metrics and tables from precision and recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from det_datasets.coco.matching import THRESHOLDS, Curves
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""Of boxes and masks, with COCO's limits and sizes."""
+KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+
+_HALF, _THREE_QUARTERS = (int(np.argmin(abs(THRESHOLDS - value))) for value in (0.5, 0.75))
+_SIZES = {"s": "small (below 32 x 32 pixels)", "m": "of medium size (32 x 32 to 96 x 96 pixels)", "l": "large"}
+
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+
+
+def metrics(
+    curves: Curves, areas: Sequence[str], limits: Sequence[int], *, keypoints: bool = False, label: int | None = None
+) -> dict[str, float | None]:
+    """Metric -> value, None where it is undefined.
+
+    Args:
+        areas: names of the ranges of sizes, without that of all objects, which comes first.
+        limits: of detections.
+        keypoints: whether the names are those of keypoints.
+        label: the class to measure; their mean by default.
+    """
+    precision, recall = curves.precision, curves.recall
+    if label is not None:
+        precision, recall = precision[:, :, label : label + 1], recall[:, label : label + 1]
+    last = recall[..., -1]
+    values = {"AP": precision[..., 0], "AP50": precision[_HALF, ..., 0], "AP75": precision[_THREE_QUARTERS, ..., 0]}
+    values |= {f"AP{name}": precision[..., place] for place, name in enumerate(areas, start=1)}
+    if keypoints:
+        values |= {"AR": last[..., 0], "AR50": last[_HALF, ..., 0], "AR75": last[_THREE_QUARTERS, ..., 0]}
+    else:
+        values |= {f"AR{limit}": recall[..., 0, place] for place, limit in enumerate(limits)}
+    values |= {f"AR{name}": last[..., place] for place, name in enumerate(areas, start=1)}
+    return {name: _mean(each) for name, each in values.items()}
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    defined = values[values > -1]
+    return float(np.mean(defined)) if len(defined) else None
+
+
+def tables(
+    sections: Mapping[str, Mapping[str, float | None]],
+    classes: Mapping[str, Mapping[str, Sequence[float | None]]],
+    counts: Mapping[str, int],
+) -> list[Table]:
+    """What to print.
+
+    Args:
+        sections: section -> metric -> value.
+        classes: section -> metric -> value of each class.
+        counts: class -> number of objects that count.
+    """
+    names = list(dict.fromkeys(metric for values in sections.values() for metric in values))
+    found: list[Table] = [
+        (
+            "COCO metrics (%)",
+            ("metric", *sections),
+            [(name, *(_cell(values, name) for values in sections.values())) for name in names],
+        )
+    ]
+    for kind in ("AP", "AR"):
+        columns = {section: values[_of_all(kind, values)] for section, values in classes.items()}
+        rows = [
+            (name, str(count), *(percent(values[place]) for values in columns.values()))
+            for place, (name, count) in enumerate(counts.items())
+        ]
+        found.append((f"{kind} by class (%)", ("class", "objects", *columns), rows))
+    reasons = {
+        name: _reason(name, sum(counts.values()))
+        for name in names
+        if any(values.get(name, 0.0) is None for values in sections.values())
+    }
+    if empty := [name for name, count in counts.items() if not count]:
+        more = f", ... ({len(empty)} in all)" if len(empty) > 5 else ""
+        reasons["by class"] = f"the dataset has no object of {', '.join(empty[:5])}{more}"
+    if reasons:
+        found.append(("Undefined metrics", ("metric", "reason"), list(reasons.items())))
+    return found
+
+
+def _of_all(kind: str, values: Mapping[str, object]) -> str:
+    """The name of the AP, or of the AR, of objects of all sizes and of all detections that count."""
+    numbered = [name for name in values if name.startswith(kind) and name[2:].isdecimal()]
+    return kind if kind in values else max(numbered, key=lambda name: int(name[2:]))
+
+
+def percent(value: float | None) -> str:
+    """A score as text."""
+    return "n/a" if value is None else f"{100 * value:.1f}"
+
+
+def _cell(values: Mapping[str, float | None], name: str) -> str:
+    return percent(values[name]) if name in values else ""
+
+
+def _reason(metric: str, objects: int) -> str:
+    if not objects:
+        return "the dataset has no annotated objects"
+    if metric in ("AP", "AR") or metric[2:].isdecimal():
+        return "the dataset has no object with what is compared"
+    return f"the dataset has no object that is {_SIZES.get(metric[2:], f'of size {metric[2:]}')}"
