@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,9 +111,20 @@ def _run(net: nn.Module, height: int, width: int) -> list[Tensor]:
 
 def _ancestors(net: nn.Module, output: Tensor) -> frozenset[str]:
     """The names of the parameters that a tensor was computed from, of those that are trained."""
-    named = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
-    gradients = torch.autograd.grad(output.sum(), list(named.values()), retain_graph=True, allow_unused=True)
-    return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is not None)
+    names = {parameter: name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    found: set[str] = set()
+    seen: set[object] = set()
+    nodes: list[Any] = [output.grad_fn]  # of the graph that a backward pass would follow, which would cost far more
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and leaf in names:
+            found.add(names[leaf])
+        nodes.extend(before for before, _ in node.next_functions)
+    return frozenset(found)
 
 
 class ForeignBackbone(Backbone):

@@ -87,12 +87,13 @@ class ConvNeXt(Backbone):
         names = [f"p{stage}" for stage in range(len(depths))]
         check_freeze_at(freeze_at, ("the stem", *names))
         rates = drop_path_rates(drop_path, sum(depths))
+        count = len(wanted_stages(names, out_features))
         self._stages = len(depths)
         self.checkpointing = checkpointing
         stem = nn.Sequential(nn.Conv2d(3, dims[0], 4, stride=4), LayerNorm2d(dims[0]))
         self.downsample_layers = nn.ModuleList([stem])
         self.stages = nn.ModuleList()
-        for stage in range(len(wanted_stages(names, out_features))):
+        for stage in range(count):
             if stage:
                 conv = nn.Conv2d(dims[stage - 1], dims[stage], 2, stride=2)
                 self.downsample_layers.append(nn.Sequential(LayerNorm2d(dims[stage - 1]), conv))
@@ -129,10 +130,11 @@ class ConvNeXt(Backbone):
 
     def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Norms of outputs begin as new ones."""
-        outputs = own_arrays(self, "^norm")
         missing = range(len(self.stages), self._stages)
         absent = tuple(f"{part}.{stage}." for part in ("downsample_layers", "stages") for stage in missing)
-        return outputs | {name: value for name, value in weights.items() if not name.startswith(absent)}
+        return own_arrays(self, "^norm") | {
+            name: value for name, value in weights.items() if not name.startswith(absent)
+        }
 
     def layer_prefixes(self) -> Sequence[Sequence[str]]:
         """The stem, the stages, the third in groups of three blocks; what leads to a stage goes with its beginning,

@@ -166,10 +166,10 @@ def detkit_components() -> list[Component]:
             summary="FBNetV3 for mobile detectors, as D2Go has it, and MobileNetV2",
         ),
         Component(
-            kind="roi_trunk",
-            name="fbnet-layers",
-            target="det_backbones.fbnet:FBNetLayers",
-            summary="The blocks of a head in D2Go's mobile detectors",
+            kind="backbone",
+            name="vit",
+            target="det_backbones.vit:ViT",
+            summary="Plain vision transformer with attention in windows: ViT-B, L and H of ViTDet",
         ),
         *(
             Component(
@@ -187,25 +187,15 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="roi_trunk",
+            name="fbnet-layers",
+            target="det_backbones.fbnet:FBNetLayers",
+            summary="The blocks of a head in D2Go's mobile detectors",
+        ),
+        Component(
+            kind="roi_trunk",
             name="resnet-res5",
             target="det_backbones.resnet:ResNetRes5",
             summary="The last stage of a ResNet on pooled regions (C4 models)",
-        ),
-        *(
-            Component(
-                kind="weights",
-                name=name,
-                target=f"det_backbones.weights.{module}:{name.replace('-', '_')}",
-                summary=summary,
-            )
-            for module, weights in WEIGHTS.items()
-            for name, summary in weights.items()
-        ),
-        Component(
-            kind="backbone",
-            name="vit",
-            target="det_backbones.vit:ViT",
-            summary="Plain vision transformer with attention in windows: ViT-B, L and H of ViTDet",
         ),
         Component(
             kind="neck",
@@ -237,5 +227,15 @@ def detkit_components() -> list[Component]:
             name="identity",
             target="det_backbones.identity:Identity",
             summary="The backbone's maps, or some of them, as they are",
+        ),
+        *(
+            Component(
+                kind="weights",
+                name=name,
+                target=f"det_backbones.weights.{module}:{name.replace('-', '_')}",
+                summary=summary,
+            )
+            for module, weights in WEIGHTS.items()
+            for name, summary in weights.items()
         ),
     ]

@@ -312,13 +312,7 @@ class MViT(Backbone):
         return [name for name, _ in self.named_parameters() if name.endswith((".rel_pos_h", ".rel_pos_w"))]
 
 
-def _check(
-    embed_dim: int,
-    depths: Sequence[int],
-    num_heads: int,
-    window: int,
-    image_size: int,
-) -> None:
+def _check(embed_dim: int, depths: Sequence[int], num_heads: int, window: int, image_size: int) -> None:
     if len(depths) != len(SCALES) or min(depths) < 1:
         raise ValueError(f"depths is {list(depths)}; it must be four numbers of blocks, each at least 1")
     if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
