@@ -11,13 +11,19 @@ from detkit.structures.categories import Categories
 from detkit.testing.inputs import CATEGORIES, random_batch
 
 CLASSES = Categories(CATEGORIES.names)
+NARROW = {
+    "proposal_generator": {"post_nms_train": 64, "post_nms_test": 32},
+    "sampling": {"batch_size_per_image": 32},
+    "heads": {"box": {"channels": 32}},
+}
+MASKS = {"heads": {"box": {"channels": 32}, "mask": {"channels": 32}}}
 
 
 @pytest.mark.parametrize(
-    ("base", "backbone", "neck"),
+    ("base", "backbone", "neck", "rest"),
     [
-        ("mask-rcnn-r50-fpn-1x", "timm/test_resnet", {}),
-        ("faster-rcnn-r50-fpn-1x", {"name": "timm/test_mambaout", "freeze_at": "stride4"}, {}),
+        ("mask-rcnn-r50-fpn-1x", "timm/test_resnet", {}, NARROW | MASKS),
+        ("faster-rcnn-r50-fpn-1x", {"name": "timm/test_mambaout", "freeze_at": "stride4"}, {}, NARROW),
         (
             "retinanet-r50-fpn-1x",
             {
@@ -26,13 +32,14 @@ CLASSES = Categories(CATEGORIES.names)
                 "out_features": ["stride8", "stride16", "stride32"],
             },
             {"top": "stride32"},
+            {"channels": 32},
         ),
     ],
     ids=["mask-rcnn", "faster-rcnn", "retinanet"],
 )
-def test_a_detector_learns_and_is_saved(base: str, backbone: object, neck: dict, tmp_path: Path) -> None:
+def test_a_detector_learns_and_is_saved(base: str, backbone: object, neck: dict, rest: dict, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    tree = {"base": base, "init": None, "model": {"backbone": backbone, "neck": {"channels": 32, **neck}}}
+    tree = {"base": base, "init": None, "model": {"backbone": backbone, "neck": {"channels": 32, **neck}, **rest}}
     config = Config.load(tree)
     model = config.build("model", categories=CLASSES).train()
     batch = random_batch(2)
