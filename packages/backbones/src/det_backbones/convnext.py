@@ -132,9 +132,8 @@ class ConvNeXt(Backbone):
         """Norms of outputs begin as new ones."""
         missing = range(len(self.stages), self._stages)
         absent = tuple(f"{part}.{stage}." for part in ("downsample_layers", "stages") for stage in missing)
-        return own_arrays(self, "^norm") | {
-            name: value for name, value in weights.items() if not name.startswith(absent)
-        }
+        fitting = {name: value for name, value in weights.items() if not name.startswith(absent)}
+        return own_arrays(self, "^norm") | fitting
 
     def layer_prefixes(self) -> Sequence[Sequence[str]]:
         """The stem, the stages, the third in groups of three blocks; what leads to a stage goes with its beginning,

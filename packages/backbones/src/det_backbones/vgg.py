@@ -18,10 +18,10 @@ STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 class Stage(nn.Sequential):
-    """Convolutions on a map that max pooling has halved; `pooled` says whether."""
+    """Convolutions, after max pooling that halves the map if `pooled`."""
 
-    def __init__(self, *convs: nn.Module, pooled: bool) -> None:
-        super().__init__(*convs)
+    def __init__(self, *, pooled: bool) -> None:
+        super().__init__()
         self.pooled = pooled
 
     def forward(self, x: Tensor) -> Tensor:
