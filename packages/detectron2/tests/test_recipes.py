@@ -177,6 +177,17 @@ def test_it_is_trained_alike(path: str) -> None:
 
 
 @PATHS
+def test_images_are_repeated_alike(path: str) -> None:
+    loader = config(path).get("DATALOADER")
+    if loader is None:  # the configs of data without rare classes do not speak of it
+        assert recipe(path).tree["train"]["sampler"] is None
+    else:
+        assert loader["SAMPLER_TRAIN"] == "RepeatFactorTrainingSampler"
+        wanted = {"name": "repeat-factor", "threshold": loader["REPEAT_THRESHOLD"], "sqrt": True}
+        assert recipe(path).tree["train"]["sampler"] == wanted
+
+
+@PATHS
 def test_it_starts_from_the_same_weights(path: str) -> None:
     assert recipe(path).tree["init"] == WEIGHTS[config(path)["MODEL"]["WEIGHTS"]]
 

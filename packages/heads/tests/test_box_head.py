@@ -6,7 +6,8 @@ from torch import Tensor
 
 from det_heads.box_head import BoxHead
 from det_heads.class_loss import FederatedLoss
-from detkit.interfaces import RoiSamples
+from detkit.config import build
+from detkit.interfaces import RoiHead, RoiSamples
 from detkit.ops.boxes import decode_boxes
 from detkit.structures.batch import Targets
 from detkit.structures.shape import Shape
@@ -106,6 +107,16 @@ def test_by_default_they_see_those_of_the_proposals() -> None:
 def test_boxes_cannot_move_under_shared_features() -> None:
     with pytest.raises(ValueError, match="train_on_predicted moves the regions"):
         make(input_shapes={"region": Shape(8, 32)}, train_on_predicted=True)
+
+
+def test_federated_losses_know_how_often_classes_occur_in_the_data() -> None:
+    spec = {"name": "box", "in_features": ["p3"], "class_loss": "sigmoid", "federated": {"classes": 2, "power": 1}}
+    data = {"input_shapes": SHAPES, "num_classes": 3, "class_frequencies": lambda: [3.0, 0.0, 5.0]}
+    head = build(spec, RoiHead, **data)
+    assert head.criterion.federated.weights(torch.device("cpu")).tolist() == [3, 0, 5]
+    spec["federated"] = {"classes": 2, "power": 1, "class_frequencies": [1, 2, 3]}
+    head = build(spec, RoiHead, **data)
+    assert head.criterion.federated.weights(torch.device("cpu")).tolist() == [1, 2, 3]
 
 
 def test_federated_losses_need_frequencies_in_training_alone() -> None:

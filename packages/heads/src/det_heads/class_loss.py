@@ -26,7 +26,7 @@ class FederatedLoss:
         classes: how many in each image, background and those of its regions included.
         class_frequencies: how often each class occurs, as numbers in the order of the labels; or a JSON file with such
             a list, or with LVIS's `categories`, whose `image_count` is taken (an annotation file, or the list alone).
-            Only training reads them.
+            By default training counts in how many images of the dataset a class occurs. Only training needs them.
         power: classes are drawn in proportion to their frequency to this power.
     """
 
