@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import detectors, fusion, loading, loop, matching
+from benchmarks import coco_evaluation, detectors, fusion, loading, loop, matching
 
 BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(detectors.main, name=name) for name in detectors.SUBJECTS},
     "fusion": fusion.main,
     "matching": matching.main,
     "loading": loading.main,
+    "coco_evaluation": coco_evaluation.main,
     "loop": loop.main,
 }
 

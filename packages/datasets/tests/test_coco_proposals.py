@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from det_datasets.coco.dataset import CocoDataset
-from det_datasets.coco.proposal_evaluator import ProposalEvaluator, pair_greedily
+from det_datasets.coco.proposal_evaluator import ProposalEvaluator, _iou, pair_greedily
 from detkit.data.loader import EVALUATION_PROPOSALS, eval_loader, train_loader
 from detkit.data.proposals import read_proposals, write_proposals
 from detkit.data.source import open_split
@@ -110,7 +110,10 @@ def test_recall_is_that_of_the_definition(coco: Write) -> None:
     assert metrics["ARm@100"] == pytest.approx(plain_recall(list(boxes[:, :100]), list(objects[:, 2:])))
     assert metrics["ARl@100"] is None
     assert 0.1 < metrics["AR@100"] < metrics["AR@1000"] < 1
-    assert [row[0] for row in evaluator.tables()[0][2]] == ["all", "small", "medium", "large"]
+    [(_, _, rows), (_, _, reasons)] = evaluator.tables()
+    assert [row[0] for row in rows] == ["all", "small", "medium", "large"]
+    assert rows[3] == ("large", "n/a", "n/a")
+    assert reasons == [("large", "the dataset has no such object")]
 
 
 def evaluated(dataset: CocoDataset, boxes: Any) -> ProposalEvaluator:
@@ -132,8 +135,8 @@ def test_objects_of_images_without_boxes_are_missed(coco: Write) -> None:
 
 def test_each_box_is_used_once() -> None:
     objects = np.array([[0.0, 0, 10, 10], [0, 0, 10, 8]])
-    assert pair_greedily(objects[:1], objects).tolist() == [1, 0]
-    assert pair_greedily(objects[:0], objects).tolist() == [0, 0]
+    assert pair_greedily(_iou(objects[:1], objects)).tolist() == [1, 0]
+    assert pair_greedily(_iou(objects[:0], objects)).tolist() == [0, 0]
 
 
 def test_what_is_saved_is_read_again(coco: Write, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def _show(evaluators: Sequence[Evaluator], metrics: dict[str, dict[str, Any]]) -
             table = Table(title=title, title_justify="left")
             for index, column in enumerate(columns):
                 numbers = all(
-                    row[index].removeprefix("-").replace(".", "").isdecimal() or row[index] == "-" for row in rows
+                    row[index].removeprefix("-").replace(".", "").isdecimal() or row[index] == "n/a" for row in rows
                 )
                 table.add_column(column, justify="right" if numbers else "left")
             for row in rows:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Sequence
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import permutations
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +19,7 @@ import torch
 
 from detkit.config import build
 from detkit.data.targets import rasterized, without_crowds
+from detkit.engine import processes
 from detkit.interfaces import Dataset, Evaluator
 from detkit.structures.prediction import Prediction
 from detkit.structures.sample import Sample
@@ -77,11 +85,27 @@ class EvaluatorContract(ContractBase, contract=True):
     def test_parts_add_up(self, dataset: Dataset) -> None:
         """Predictions gathered from other processes, in any order, give the same numbers as all in one."""
         whole = self.evaluated(dataset, range(len(dataset))).compute()
-        parts = [self.evaluated(dataset, range(start, len(dataset), 2)) for start in (0, 1)]
-        for order in (parts, parts[::-1]):
+        parts = [self.evaluated(dataset, range(start, len(dataset), 3)) for start in range(3)]
+        for states in permutations(part.state() for part in parts):
             merged = self.evaluated(dataset, ())
-            merged.merge(pickle.loads(pickle.dumps([part.state() for part in order])))
+            merged.merge(pickle.loads(pickle.dumps(states)))
             assert merged.compute() == whole
+
+    def test_two_processes_give_the_same_numbers(
+        self, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What two processes of a run have added, gathered as `detkit.evaluation.evaluate` does it."""
+        samples = [dataset[index] for index in range(len(dataset))]
+        added = [(self.predict(sample), sample.info) for sample in samples]
+        monkeypatch.setattr(processes, "_TIMEOUT", timedelta(seconds=120))
+        with second_process(tmp_path, (self.name, dataset, added[1::2])), processes.Processes("cpu") as both:
+            evaluator = build(self.name, Evaluator)
+            evaluator.start(dataset)
+            for prediction, info in added[::2]:
+                evaluator.add(prediction, info)
+            evaluator.merge(both.gather(evaluator.state()))
+            both.share(None)
+        assert evaluator.compute() == self.evaluated(dataset, range(len(dataset))).compute()
 
     def test_starting_again_forgets(self, dataset: Dataset) -> None:
         """After `start` only what is added from then on counts."""
@@ -121,3 +145,39 @@ class EvaluatorContract(ContractBase, contract=True):
             files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
             contents.append({path.relative_to(folder): path.read_bytes() for path in files})
         assert contents[0] == contents[1]
+
+
+@contextmanager
+def second_process(folder: Path, given: Any) -> Iterator[None]:
+    """This process is the first of two, and the second one evaluates what is given: the name of an evaluator, a
+    dataset, and predictions with their infos."""
+    file = folder / "second-process.pickle"
+    file.write_bytes(pickle.dumps(given))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    path = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", "from detkit.testing.evaluator import main; main()", str(file)]
+    other = subprocess.Popen(command, env={**os.environ, **common, "RANK": "1", "LOCAL_RANK": "1", "PYTHONPATH": path})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**common, "RANK": "0", "LOCAL_RANK": "0"}.items():
+            patch.setenv(name, value)
+        try:
+            yield
+            assert other.wait(timeout=60) == 0
+        finally:
+            other.kill()
+            other.wait()
+
+
+def main() -> None:
+    """What the second process does."""
+    name, dataset, added = pickle.loads(Path(sys.argv[1]).read_bytes())
+    evaluator = build(name, Evaluator)
+    with processes.Processes("cpu") as both:
+        evaluator.start(dataset)
+        for prediction, info in added:
+            evaluator.add(prediction, info)
+        both.gather(evaluator.state())
+        both.share(None)  # its results are read until then

@@ -182,8 +182,7 @@ def _boundary_overlaps(
 ) -> NDArray[np.float64]:
     assert found.masks is not None and found.boundaries is not None
     masks = [_code(entry["segmentation"], *size) for entry in entries]
-    boundaries = encode(boundaries_of(rle.decode(masks).transpose(2, 0, 1).astype(bool))) if masks else []
-    return boundary_overlaps(found.masks[rows], found.boundaries[rows], masks, boundaries, crowd)
+    return boundary_overlaps(found.masks[rows], found.boundaries[rows], masks, boundary_codes(masks), crowd)
 
 
 def _code(segmentation: Any, height: int, width: int) -> Any:
@@ -191,6 +190,11 @@ def _code(segmentation: Any, height: int, width: int) -> Any:
     if isinstance(segmentation, list):
         return rle.merge(rle.fr_py_objects(segmentation, height, width))
     return rle.fr_py_objects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
+
+
+def boundary_codes(masks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of masks in compressed RLE."""
+    return encode(boundaries_of(rle.decode(masks).transpose(2, 0, 1).astype(bool))) if masks else []
 
 
 def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 from hotcoco import mask as rle
 from numpy.typing import NDArray
+from torch import Tensor
 
 from det_datasets.coco import engines, summary
-from det_datasets.coco.boundary import boundaries_of
 from det_datasets.coco.keypoints import PIXEL_CENTRE
 from det_datasets.coco.matching import Curves
 from detkit.atomic import whole_file, write_whole
@@ -41,7 +41,8 @@ class CocoEvaluator(Evaluator):
     If the dataset or the model has rotated boxes, "bbox" compares rotated ones, as Detectron2's RotatedCOCOEvaluator
     does: upright ones are turned by 0 degrees.
 
-    Predictions are kept on disk (`detkit.results`), so that memory does not grow while a model predicts.
+    Predictions are kept on disk (`detkit.results`), so that memory does not grow while a model predicts. Masks may also
+    be a list of compressed RLE dicts, as result files have them.
 
     Args:
         max_dets: so many of the best detections of each class count in an image. There is an AR for each of these
@@ -122,7 +123,7 @@ class CocoEvaluator(Evaluator):
             "size": prediction.image_size,
         }
         if "masks" in prediction:
-            record.update(_mask_fields(prediction.masks.numpy(force=True), boundary=self._boundary))
+            record.update(_mask_fields(prediction.masks, boundary=self._boundary))
         if "keypoints" in prediction:
             record["keypoints"] = self._points(prediction)
         self._log.append(image_id, record)
@@ -254,19 +255,23 @@ class CocoEvaluator(Evaluator):
             for number, (box, score, category_id) in enumerate(zip(boxes, scores, ids, strict=True)):
                 entry = {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
                 if "segm" in self._sections:
-                    entry["segmentation"] = {"size": record["size"], "counts": record["masks"][number]}
+                    counts = record["masks"][number]
+                    text = counts.decode() if isinstance(counts, bytes) else counts
+                    entry["segmentation"] = {"size": record["size"], "counts": text}
                 if "keypoints" in self._sections:
                     entry["keypoints"] = record["keypoints"][number].astype(np.float64).ravel().tolist()
                 yield entry
 
 
-def _mask_fields(masks: NDArray[np.bool_], *, boundary: bool) -> dict[str, Any]:
-    """What is kept of masks (N, H, W)."""
-    codes = engines.encode(masks)
-    areas = np.asarray(rle.area(codes) if codes else (), np.float64)
-    fields = {"masks": [code["counts"].decode() for code in codes], "areas": areas}
+def _mask_fields(masks: Tensor | list[dict[str, Any]], *, boundary: bool) -> dict[str, Any]:
+    """What is kept of masks: (N, H, W), or compressed RLE, as result files have it."""
+    codes = masks if isinstance(masks, list) else engines.encode(masks.numpy(force=True))
+    fields = {
+        "masks": [code["counts"] for code in codes],
+        "areas": np.asarray(rle.area(codes) if codes else (), np.float64),
+    }
     if boundary:
-        fields["boundaries"] = [code["counts"].decode() for code in engines.encode(boundaries_of(masks.astype(bool)))]
+        fields["boundaries"] = [code["counts"] for code in engines.boundary_codes(codes)]
     return fields
 
 

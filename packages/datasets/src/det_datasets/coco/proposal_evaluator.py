@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from detkit.data.proposals import write_proposals
 from detkit.interfaces import Dataset, Evaluator
+from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -24,28 +24,20 @@ AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96
 IOUS = np.arange(0.5, 0.951, 0.05)
 
 
-@dataclass
-class _Result:
-    """The boxes (N, 4) xyxy of one image, best first, their scores (N,), and the name of its file."""
-
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    file_name: str
-
-
 class ProposalEvaluator(Evaluator):
     """Average recall of boxes of any class, over IoU 0.5 to 0.95 in steps of 0.05 (Hosang et al., 2015), as Detectron2
     computes it for box proposals.
 
     Section "box_proposals": AR@100, AR@1000, and the same for small, medium and large objects (ARs@100, ...), from 0 to
     1, None where there is no such object. Boxes and objects are paired greedily: the pair that overlaps most first.
-    Crowds do not count. Other than in Detectron2, objects of an image without any box count as missed.
+    Crowds and difficult objects do not count. Other than in Detectron2, objects of an image without any box count as
+    missed.
 
-    `save` writes `proposals.npz` with all boxes, which a dataset reads as `proposals`.
+    `save` writes `proposals.npz` with all boxes, which a dataset reads as `proposals`, if images have numbers.
     """
 
     def __init__(self) -> None:
-        self._results: dict[int, _Result] = {}
+        self._log = ResultLog()
 
     def start(self, dataset: Dataset) -> None:
         truth = dataset.ground_truth()
@@ -53,10 +45,12 @@ class ProposalEvaluator(Evaluator):
             raise ValueError(
                 f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'proposals' needs"
             )
-        self._results, self._metrics = {}, dict[str, float | None]()
-        objects: dict[int, list[tuple[float, ...]]] = {entry["id"]: [] for entry in truth["images"]}
+        if any(len(entry["bbox"]) == 5 for entry in truth["annotations"]):
+            raise ValueError("the evaluator 'proposals' is of upright boxes, and this dataset has rotated ones")
+        self._log, self._metrics = ResultLog(), dict[str, float | None]()
+        objects: dict[int | str, list[tuple[float, ...]]] = {entry["id"]: [] for entry in truth["images"]}
         for entry in truth["annotations"]:
-            if not entry["iscrowd"]:
+            if not entry["iscrowd"] and not entry.get("ignore"):
                 x, y, width, height = entry["bbox"]
                 objects[entry["image_id"]].append((x, y, x + width, y + height, entry["area"]))
         self._objects = {image: np.array(rows, np.float64).reshape(-1, 5) for image, rows in objects.items()}
@@ -68,61 +62,73 @@ class ProposalEvaluator(Evaluator):
         scores = prediction.scores.numpy(force=True).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
         boxes = prediction.boxes.numpy(force=True).astype(np.float32)
-        self._results[image_id] = _Result(boxes[order], scores[order], Path(info["path"]).name)
+        record = {"boxes": boxes[order], "scores": scores[order], "file_name": Path(info["path"]).name}
+        self._log.append(image_id, record)
 
-    def state(self) -> dict[int, _Result]:
-        return self._results
+    def state(self) -> State:
+        return self._log.state()
 
-    def merge(self, states: Iterable[dict[int, _Result]]) -> None:
-        merged: dict[int, _Result] = {}
-        for state in states:
-            merged.update(state)
-        self._results = merged
+    def merge(self, states: Iterable[State]) -> None:
+        self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        missing = len(self._objects) - len(self._results)
+        missing = len(self._objects) - len(self._log)
         if missing:
             log.warning("%d of %d images have no boxes; their objects count as missed", missing, len(self._objects))
-        self._metrics = {f"AR{size}@{limit}": self._recall(limit, *AREAS[size]) for limit in LIMITS for size in AREAS}
+        found: dict[str, list[NDArray[np.float64]]] = {f"AR{size}@{limit}": [] for limit in LIMITS for size in AREAS}
+        for image_id in sorted(self._objects):
+            objects = self._objects[image_id]
+            boxes = self._log[image_id]["boxes"].astype(np.float64) if image_id in self._log else np.zeros((0, 4))
+            for limit in LIMITS:
+                overlaps = _iou(boxes[:limit], objects[:, :4])
+                for size, (least, most) in AREAS.items():
+                    wanted = (objects[:, 4] >= least) & (objects[:, 4] <= most)
+                    found[f"AR{size}@{limit}"].append(pair_greedily(overlaps[:, wanted]))
+        self._metrics = {name: _recall(np.concatenate([np.zeros(0), *each])) for name, each in found.items()}
         return {"box_proposals": dict(self._metrics)}
-
-    def _recall(self, limit: int, least: float, most: float) -> float | None:
-        overlaps = []
-        for image_id, objects in self._objects.items():
-            wanted = objects[(objects[:, 4] >= least) & (objects[:, 4] <= most), :4]
-            result = self._results.get(image_id)
-            boxes = np.zeros((0, 4)) if result is None else result.boxes[:limit].astype(np.float64)
-            overlaps.append(pair_greedily(boxes, wanted))
-        found = np.concatenate([np.zeros(0), *overlaps])
-        return float((found[:, None] >= IOUS).mean()) if len(found) else None
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         def cell(size: str, limit: int) -> str:
             value = self._metrics[f"AR{size}@{limit}"]
-            return "-" if value is None else f"{100 * value:.1f}"
+            return "n/a" if value is None else f"{100 * value:.1f}"
 
         names = {"": "all", "s": "small", "m": "medium", "l": "large"}
         rows = [(names[size], *(cell(size, limit) for limit in LIMITS)) for size in AREAS]
-        return [("Average recall of proposals (%)", ("objects", *(f"AR@{limit}" for limit in LIMITS)), rows)]
+        tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
+            ("Average recall of proposals (%)", ("objects", *(f"AR@{limit}" for limit in LIMITS)), rows)
+        ]
+        if undefined := [names[size] for size in AREAS if self._metrics[f"AR{size}@{LIMITS[0]}"] is None]:
+            reasons = [(name, "the dataset has no such object") for name in undefined]
+            tables.append(("Undefined metrics", ("objects", "reason"), reasons))
+        return tables
 
     def save(self, folder: Path) -> None:
         """Write `proposals.npz`: see `detkit.data.proposals`."""
+        image_ids = list(self._log)
+        if any(isinstance(image_id, str) for image_id in image_ids):
+            log.warning("proposals.npz is not written: it is for images with numbers, and these have names")
+            return
         folder.mkdir(parents=True, exist_ok=True)
-        results = sorted(self._results.items())
+        records = [record for _, record in self._log.items()]
         write_proposals(
             folder / "proposals.npz",
-            [image_id for image_id, _ in results],
-            [result.boxes for _, result in results],
-            [result.scores for _, result in results],
-            [result.file_name for _, result in results],
+            [int(image_id) for image_id in image_ids],
+            [record["boxes"] for record in records],
+            [record["scores"] for record in records],
+            [record["file_name"] for record in records],
         )
 
 
-def pair_greedily(boxes: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The IoU (M,) of the pairs that boxes (N, 4) and objects (M, 4) form when the pair with the largest IoU is taken
-    first, then that of the others, and so on; 0 for objects that no box is left for. In the order of pairing."""
-    found = np.zeros(len(objects))
-    overlaps = _iou(boxes, objects)
+def _recall(found: NDArray[np.float64]) -> float | None:
+    return float((found[:, None] >= IOUS).mean()) if len(found) else None
+
+
+def pair_greedily(overlaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The overlaps (M,) of the pairs that N boxes and M objects with overlaps (N, M) form when the pair that overlaps
+    most is taken first, then that of the others, and so on; 0 for objects that no box is left for. In the order of
+    pairing."""
+    overlaps = overlaps.copy()
+    found = np.zeros(overlaps.shape[1])
     for place in range(min(overlaps.shape)):
         box, target = np.unravel_index(overlaps.argmax(), overlaps.shape)
         found[place] = overlaps[box, target]

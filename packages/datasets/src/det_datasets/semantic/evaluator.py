@@ -92,7 +92,13 @@ class SemanticEvaluator(Evaluator):
             (name, *(_percent(value) for value in values))
             for name, *values in zip(self._names, *(column.tolist() for column in columns), strict=True)
         ]
-        return [("Pixels by class (%)", ("class", "of all", "IoU", "accuracy"), rows)]
+        tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
+            ("Pixels by class (%)", ("class", "of all", "IoU", "accuracy"), rows)
+        ]
+        if missing := [name for name, share in zip(self._names, self._share.tolist(), strict=True) if not share > 0]:
+            reasons = [(name, "the ground truth has no pixel of this class") for name in missing]
+            tables.append(("Undefined metrics", ("class", "reason"), reasons))
+        return tables
 
     def save(self, folder: Path) -> None:
         """Write `semantic_per_class.json`."""
@@ -108,4 +114,4 @@ def _defined(value: float) -> float | None:
 
 
 def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{100 * value:.1f}"
+    return "n/a" if np.isnan(value) else f"{100 * value:.1f}"
