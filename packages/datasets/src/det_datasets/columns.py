@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 
@@ -42,8 +44,9 @@ class Strings:
 class Columns:
     """The images (I) and annotations (A, ordered by image) of a split.
 
-    Tensors are in shared memory when they are sent to other processes, and pages of forked ones are never written, so
-    that loader workers do not multiply them; Python objects would be copied as soon as their reference counts change.
+    Tensors are mapped from a file that is cached, or in shared memory when they are sent to other processes, and pages
+    of forked ones are never written, so that loader workers do not multiply them; Python objects would be copied as
+    soon as their reference counts change. Columns are not changed once they are made.
     """
 
     image_ids: Tensor | Strings  # (I,) int64, rising; or the dataset's own names of its images
@@ -54,7 +57,7 @@ class Columns:
     boxes: Tensor  # (A, 4) float32 xyxy, inside the image; or rotated (A, 5), see `Sample`
     labels: Tensor  # (A,) int64
     crowd: Tensor  # (A,) bool
-    areas: Tensor  # (A,) float32 square pixels, as the dataset says, else of the mask, else of the box
+    areas: Tensor  # (A,) float32 square pixels, as the dataset says, else of the box
     difficult: Tensor  # (A,) bool: neither finding it nor missing it counts, where the dataset has such objects
     keypoints: Tensor  # (A, K, 3) float32 x, y, visibility; K is 0 where there are none
     points: Tensor  # (P, 2) float32: of all polygons
@@ -62,6 +65,7 @@ class Columns:
     rings_of: Tensor  # (A,) int64: where an annotation's rings end
     codes: Tensor  # bytes of all compressed RLE counts, uint8
     code_ends: Tensor  # (A,) int64; annotations without RLE have empty counts
+    file: Path | None = field(default=None, init=False)  # that all these are mapped from; see `det_datasets.cache`
 
     def __len__(self) -> int:
         """The number of images."""
@@ -73,7 +77,42 @@ class Columns:
 
     def nbytes(self) -> int:
         """The memory that the columns take."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All columns by name; each of strings as two, `NAME.bytes` and `NAME.ends`."""
+        found: dict[str, Tensor] = {}
+        for name in _NAMES:
+            column = getattr(self, name)
+            if isinstance(column, Strings):
+                found |= {f"{name}.bytes": column.bytes, f"{name}.ends": column.ends}
+            else:
+                found[name] = column
+        return found
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], file: Path | None = None) -> Columns:
+        """What `tensors` gave; read from `file`, if they are."""
+
+        def column(name: str) -> Tensor | Strings:
+            return tensors[name] if name in tensors else Strings(tensors[f"{name}.bytes"], tensors[f"{name}.ends"])
+
+        columns = cls(**{name: column(name) for name in _NAMES})  # type: ignore[arg-type]
+        columns.file = file
+        return columns
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To other processes goes the name of the file, if there is one, which they map into memory too."""
+        if self.file is not None and self.file.is_file():
+            return _of_file, (self.file,)
+        return Columns.of_tensors, (self.tensors(),)
+
+
+_NAMES = tuple(field.name for field in fields(Columns) if field.init)
+
+
+def _of_file(file: Path) -> Columns:
+    return Columns.of_tensors(load_file(file), file)
 
 
 class ColumnsBuilder:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +14,12 @@ import msgspec
 from torch import Tensor
 
 from det_datasets.annotated import AnnotatedImages
+from det_datasets.cache import Annotations, cached
 from det_datasets.coco import layout
 from det_datasets.coco.columns import build_columns
 from det_datasets.coco.ground_truth import complete_annotation
 from det_datasets.coco.keypoints import find_keypoints
-from det_datasets.coco.schema import CocoFile, read_bytes
+from det_datasets.coco.schema import CocoFile, ImageEntry, read_bytes
 from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
 from detkit.structures.categories import Categories
@@ -52,6 +54,9 @@ class CocoDataset(AnnotatedImages):
 
     layout: ClassVar[str] = layout.LAYOUT
 
+    image_entry: ClassVar[type[Any]] = ImageEntry
+    """What is read of an entry of `images`; formats that are COCO's but for it have their own, see `CocoFile`."""
+
     def __init__(
         self,
         images: Path,
@@ -66,28 +71,22 @@ class CocoDataset(AnnotatedImages):
         if (panoptic is None) != (panoptic_annotations is None):
             raise ValueError("panoptic and panoptic_annotations belong together; give both or neither")
         self.annotation_file = Path(annotations)
-        file = CocoFile(self.annotation_file)
-        if not file.images:
-            raise ValueError(f"{self.annotation_file} lists no images; there is nothing to read")
-        if not file.categories:
-            raise ValueError(f"{self.annotation_file} defines no categories; at least one is needed")
-        problems: Counter[str] = Counter()
-        try:
-            named = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
-            categories = replace(named, keypoints=find_keypoints(file.categories, keypoints, problems))
-            columns = build_columns(file, categories, problems, min_keypoints=min_keypoints)
-        except ValueError as error:
-            raise ValueError(f"{self.annotation_file}: {error}") from None
+        found = cached(
+            partial(_read, self.annotation_file, self.image_entry, keypoints, min_keypoints),
+            reader=f"{type(self).__name__} 1",
+            sources=[self.annotation_file],
+            arguments={"keypoints": keypoints, "min_keypoints": min_keypoints},
+        )
         truth = None
         if panoptic is not None and panoptic_annotations is not None:
             truth = PanopticTruth(Path(panoptic_annotations), Path(panoptic))
-            truth.require(categories)
+            truth.require(found.categories)
         super().__init__(
             source=self.annotation_file,
             images=Path(images),
-            columns=columns,
-            categories=categories,
-            problems=problems,
+            columns=found.columns,
+            categories=found.categories,
+            problems=found.problems,
             pixels=_pixel_labels(semantic, truth),
             proposals=proposals,
         )
@@ -132,3 +131,19 @@ def _pixel_labels(folder: Path | None, truth: PanopticTruth | None) -> PixelLabe
             )
         return None
     return PixelLabels(Path(folder)) if truth is None else truth.pixel_labels(Path(folder))
+
+
+def _read(path: Path, image: type[Any], keypoints: Mapping[str, Any] | None, min_keypoints: int) -> Annotations:
+    file = CocoFile(path, image)
+    if not file.images:
+        raise ValueError(f"{path} lists no images; there is nothing to read")
+    if not file.categories:
+        raise ValueError(f"{path} defines no categories; at least one is needed")
+    problems: Counter[str] = Counter()
+    try:
+        named = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
+        categories = replace(named, keypoints=find_keypoints(file.categories, keypoints, problems))
+        columns = build_columns(file, categories, problems, min_keypoints=min_keypoints)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Annotations(columns, categories, problems)
