@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from det_datasets.cityscapes.make import make_cityscapes
 from det_datasets.panoptic.make import make_coco_panoptic
 from detkit.data.source import open_split
 from detkit.interfaces import Dataset
@@ -60,3 +61,45 @@ class TestPanopticEvaluator(EvaluatorContract):
     def find_nothing(self, sample: Sample) -> Prediction:
         size = tuple(sample.image.shape[-2:])
         return Prediction(size, panoptic=torch.zeros(size, dtype=torch.int32), segments=[])
+
+
+class TestCityscapesDataset(DatasetContract):
+    name = "cityscapes"
+
+    def make(self, folder: Path) -> Dataset:
+        make_cityscapes(folder, val_images=1)
+        return open_split(folder)
+
+
+class TestCityscapesDatasetOfPolygons(DatasetContract):
+    name = "cityscapes"
+
+    def make(self, folder: Path) -> Dataset:
+        make_cityscapes(folder, val_images=1)
+        for path in folder.rglob("*Ids.png"):
+            path.unlink()
+        return open_split(folder)
+
+
+class TestCityscapesInstanceEvaluator(EvaluatorContract):
+    name = "cityscapes-instances"
+
+    def make_dataset(self, folder: Path) -> Dataset:
+        make_cityscapes(folder, images=6, val_images=1)
+        return open_split(folder)
+
+
+class TestCityscapesSemanticEvaluator(EvaluatorContract):
+    name = "cityscapes-semantic"
+
+    def make_dataset(self, folder: Path) -> Dataset:
+        make_cityscapes(folder, images=6, val_images=1)
+        return open_split(folder)
+
+    def predict(self, sample: Sample) -> Prediction:
+        labels = sample.target["semantic"].as_subclass(torch.Tensor)
+        return Prediction(tuple(labels.shape), semantic=labels.long().roll(2, dims=1))
+
+    def find_nothing(self, sample: Sample) -> Prediction:
+        labels = sample.target["semantic"].as_subclass(torch.Tensor)
+        return Prediction(tuple(labels.shape), semantic=torch.full_like(labels, UNLABELLED, dtype=torch.int64))

@@ -21,6 +21,24 @@ def detkit_components() -> list[Component]:
             summary="COCO's panoptic JSON and PNG: every pixel belongs to a thing or to stuff",
         ),
         Component(
+            kind="dataset",
+            name="cityscapes",
+            target="det_datasets.cityscapes.dataset:CityscapesDataset",
+            summary="Cityscapes' fine annotations: objects, groups, labels of pixels, panoptic segments",
+        ),
+        Component(
+            kind="evaluator",
+            name="cityscapes-instances",
+            target="det_datasets.cityscapes.instances:CityscapesInstanceEvaluator",
+            summary="AP of masks as Cityscapes defines it",
+        ),
+        Component(
+            kind="evaluator",
+            name="cityscapes-semantic",
+            target="det_datasets.cityscapes.pixels:CityscapesSemanticEvaluator",
+            summary="IoU and instance-weighted IoU of classes and their groups as Cityscapes defines them",
+        ),
+        Component(
             kind="evaluator",
             name="coco",
             target="det_datasets.coco.evaluator:CocoEvaluator",
@@ -43,6 +61,12 @@ def detkit_components() -> list[Component]:
             name="panoptic",
             target="det_datasets.panoptic.evaluator:PanopticEvaluator",
             summary="Panoptic quality: PQ, SQ and RQ of things and stuff",
+        ),
+        Component(
+            kind="command",
+            name="data-make-cityscapes",
+            target="det_datasets.cityscapes.command:main",
+            summary="a tiny dataset in Cityscapes' layout",
         ),
         Component(
             kind="command",

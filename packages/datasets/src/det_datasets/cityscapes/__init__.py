@@ -1,0 +1,1 @@
+"""Cityscapes: streets seen from a car, every pixel labelled."""
