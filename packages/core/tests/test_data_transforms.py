@@ -12,9 +12,9 @@ from torchvision import tv_tensors
 
 from detkit.data.targets import cut_to_canvas, rasterized, without_crowds
 from detkit.data.transforms.colour import ColorJitter, PhotometricDistort
-from detkit.data.transforms.crop import LargeScaleJitter, RandomCrop
+from detkit.data.transforms.crop import RandomCrop
 from detkit.data.transforms.flip import Flip
-from detkit.data.transforms.resize import ResizeShortestEdge
+from detkit.data.transforms.resize import LargeScaleJitter, ResizeShortestEdge
 from detkit.data.transforms.torchvision import Torchvision
 from detkit.interfaces import Transform
 from detkit.structures.instance_keypoints import InstanceKeypoints

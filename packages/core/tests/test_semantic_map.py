@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from detkit.data.targets import collate, cut_to_canvas, rasterized, select
-from detkit.data.transforms.crop import LargeScaleJitter
+from detkit.data.transforms.resize import LargeScaleJitter
 from detkit.data.transforms.torchvision import Torchvision
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.sample import Sample

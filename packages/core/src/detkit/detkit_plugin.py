@@ -33,49 +33,37 @@ SAMPLERS = [
 ]
 
 TRANSFORMS = [
-    Component(kind="transform", name="flip", target="detkit.data.transforms.flip:Flip", summary="mirrors at random"),
-    Component(
-        kind="transform",
-        name="resize_shortest_edge",
-        target="detkit.data.transforms.resize:ResizeShortestEdge",
-        summary="random size",
-    ),
-    Component(
-        kind="transform",
-        name="random_crop",
-        target="detkit.data.transforms.crop:RandomCrop",
-        summary="cuts out a random part",
-    ),
-    Component(
-        kind="transform",
-        name="large_scale_jitter",
-        target="detkit.data.transforms.crop:LargeScaleJitter",
-        summary="random scale, then a square",
-    ),
-    Component(
-        kind="transform",
-        name="random_apply",
-        target="detkit.data.transforms.chance:RandomApply",
-        summary="others, on some samples",
-    ),
-    Component(
-        kind="transform",
-        name="color_jitter",
-        target="detkit.data.transforms.colour:ColorJitter",
-        summary="brightness, contrast, ...",
-    ),
-    Component(
-        kind="transform",
-        name="photometric_distort",
-        target="detkit.data.transforms.colour:PhotometricDistort",
-        summary="SSD's colours",
-    ),
-    Component(
-        kind="transform",
-        name="torchvision",
-        target="detkit.data.transforms.torchvision:Torchvision",
-        summary="any other of torchvision",
-    ),
+    Component(kind="transform", name=name, target=f"detkit.data.transforms.{target}", summary=summary)
+    for name, target, summary in (
+        ("flip", "flip:Flip", "mirrors at random"),
+        ("resize_shortest_edge", "resize:ResizeShortestEdge", "random size"),
+        ("random_resize", "resize:RandomResize", "one of several shapes"),
+        ("resize_scale", "resize:ResizeScale", "random scale of a target"),
+        ("large_scale_jitter", "resize:LargeScaleJitter", "random scale, then a square"),
+        ("random_crop", "crop:RandomCrop", "cuts out a random part"),
+        ("fixed_size_crop", "crop:FixedSizeCrop", "cuts or pads to a size"),
+        ("pad_to_square", "crop:PadToSquare", "adds what a square lacks"),
+        ("random_instance_crop", "crop:RandomInstanceCrop", "what is around an instance"),
+        ("min_iou_random_crop", "crop:MinIoURandomCrop", "SSD's crops"),
+        ("keep_visible", "visibility:KeepVisible", "drops what is cut too much"),
+        ("random_rotation", "affine:RandomRotation", "turns"),
+        ("random_extent", "affine:RandomExtent", "a part, or more than all"),
+        ("random_affine", "affine:RandomAffine", "turns, scales, shears, shifts"),
+        ("random_pivot_scaling", "affine:RandomPivotScaling", "scales about a random place"),
+        ("color_jitter", "colour:ColorJitter", "brightness, contrast, ..."),
+        ("photometric_distort", "colour:PhotometricDistort", "SSD's colours"),
+        ("color_aug_ssd", "colour:ColorAugSSD", "SSD's colours in Detectron2"),
+        ("random_brightness", "colour:RandomBrightness", "darker or brighter"),
+        ("random_contrast", "colour:RandomContrast", "flatter or harder"),
+        ("random_saturation", "colour:RandomSaturation", "greyer or more colourful"),
+        ("random_lighting", "colour:RandomLighting", "AlexNet's shifts of colour"),
+        ("mosaic", "mixing:Mosaic", "four images around a centre"),
+        ("mixup", "mixing:MixUp", "two images blended"),
+        ("copy_paste", "mixing:CopyPaste", "instances of another image"),
+        ("random_apply", "chance:RandomApply", "others, on some samples"),
+        ("random_choice", "chance:RandomChoice", "one of several"),
+        ("torchvision", "torchvision:Torchvision", "any other of torchvision"),
+    )
 ]
 
 

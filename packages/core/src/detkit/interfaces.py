@@ -340,6 +340,24 @@ class Transform(ABC):
     def __call__(self, sample: Sample) -> Sample: ...
 
 
+class MixingTransform(Transform):
+    """A transform that puts several samples into one: mosaic, copy-paste, ... In a chain, the loader draws its partners
+    from the dataset and passes each through the transforms before this one."""
+
+    @abstractmethod
+    def draw_partners(self) -> int:
+        """How many partners this sample gets, drawn at random from torch's generator; with 0 it stays as it is."""
+
+    @abstractmethod
+    def mix(self, sample: Sample, partners: Sequence[Sample]) -> Sample:
+        """One sample of all of them, with the `info` of the first."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample mixed with itself, where there is no dataset to draw from."""
+        partners = [sample] * self.draw_partners()
+        return self.mix(sample, partners) if partners else sample
+
+
 class Optimizer(ABC):
     """How weights are updated; built for a model, with its parameters in groups."""
 

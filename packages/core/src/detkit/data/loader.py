@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import functional as F
 
 from detkit.data.order import BatchOrder, seeds_of, wide_images
 from detkit.data.targets import best_proposals, collate, cut_to_canvas, without_crowds
-from detkit.data.transforms.moving import moved
+from detkit.data.transforms.mixing import apply_chain
+from detkit.data.transforms.moving import resized
 from detkit.interfaces import Dataset, Transform
 from detkit.structures.batch import Batch
 from detkit.structures.input_spec import InputSpec
@@ -68,7 +68,7 @@ def train_loader(
     order = BatchOrder(wide_images(dataset), batch_size, seed, repeats)
     share = batch_size // world_size
     tasks = _Tasks(order, seed, slice(rank * share, (rank + 1) * share), start)
-    loader = _data_loader(_Preparation(dataset, _Training(tuple(transforms)), divisor, square), tasks, workers)
+    loader = _data_loader(_Preparation(dataset, _Training(dataset, transforms), divisor, square), tasks, workers)
     return _raising(loader)
 
 
@@ -124,18 +124,21 @@ class _Tasks:
 
 
 class _Training:
-    """Augmentation of one sample."""
+    """Augmentation of one sample. Partners for those transforms that mix several come from the whole dataset, all
+    alike."""
 
-    def __init__(self, transforms: tuple[Transform, ...]) -> None:
-        self.transforms = transforms
+    def __init__(self, dataset: Dataset, transforms: Sequence[Transform]) -> None:
+        self.dataset = dataset
+        self.transforms = tuple(transforms)
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
-        sample = without_crowds(sample)
         with torch.random.fork_rng(devices=()):
             torch.random.default_generator.manual_seed(seed)
-            for transform in self.transforms:
-                sample = transform(sample)
+            sample = apply_chain(self.transforms, without_crowds(sample), self._another)
         return best_proposals(cut_to_canvas(sample), TRAINING_PROPOSALS)
+
+    def _another(self) -> Sample:
+        return without_crowds(self.dataset[int(torch.randint(len(self.dataset), ()))])
 
 
 class _Resizing:
@@ -146,7 +149,7 @@ class _Resizing:
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         size = self.input.resized(*sample.image.shape[-2:])
-        sample = moved(without_crowds(sample), F.resize, list(size), antialias=self.input.antialias)
+        sample = resized(without_crowds(sample), *size, antialias=self.input.antialias)
         sample = cut_to_canvas(sample)
         return best_proposals(sample, EVALUATION_PROPOSALS)
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.ops import masks_to_boxes
 
 from detkit.ops.boxes import box_sides, clip_boxes
 from detkit.ops.rotated_iou import rotated_iou
 from detkit.structures.batch import Batch
 from detkit.structures.instance_keypoints import InstanceKeypoints
 from detkit.structures.polygons import Polygons
+from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
 
 OF_THE_IMAGE = ("proposals", "proposal_scores", "semantic")  # entries of a target without a row for each instance
@@ -73,20 +73,64 @@ def cut_to_canvas(sample: Sample) -> Sample:
             cut = outlines.present & ~_equal(outlines.boxes(), left_of_them)
             inside = torch.where(cut[:, None], left_of_them, inside)
         at_border &= ~outlines.present
+    empty = torch.zeros(len(boxes), dtype=torch.bool)
     if "masks" in target and "has_mask" in target:
-        rows = (at_border & target["has_mask"]).nonzero()[:, 0]
-        inside[rows] = _boxes_of_masks(target["masks"][rows])
+        given = target["has_mask"] & ~sample.target["polygons"].present if "polygons" in target else target["has_mask"]
+        rows = given.nonzero()[:, 0]
+        tight = boxes_of_masks(target["masks"].as_subclass(Tensor)[rows])
+        empty[rows] = (tight[:, 2:] <= tight[:, :2]).any(dim=1)
+        inside[rows] = torch.where(at_border[rows, None], tight, inside[rows]) if not rotated else inside[rows]
     if "keypoints" in target:
         target["keypoints"] = target["keypoints"].cut((height, width))
     if "proposals" in target:
-        proposals = target["proposals"].cut((height, width))
-        left = (proposals[:, 2:] > proposals[:, :2]).all(dim=1).as_subclass(Tensor)
-        target["proposals"], target["proposal_scores"] = proposals[left], target["proposal_scores"][left]
+        proposals = target["proposals"].cut((height, width)).as_subclass(Tensor)
+        left = (proposals[:, 2:] > proposals[:, :2]).all(dim=1)
+        target["proposals"] = ProposalBoxes(proposals[left], canvas_size=(height, width))
+        target["proposal_scores"] = target["proposal_scores"][left]
     target["boxes"] = tv_tensors.wrap(inside, like=target["boxes"], canvas_size=(height, width))
-    keep = torch.stack(box_sides(inside)).amin(dim=0) > SMALLEST_SIDE
+    keep = (torch.stack(box_sides(inside)).amin(dim=0) > SMALLEST_SIDE) & ~empty
     if rotated:
-        keep &= rotated_iou(inside, inside.new_tensor([[width / 2, height / 2, width, height, 0]]))[:, 0] > 0
+        keep &= _canvas_iou(inside, (height, width)) > 0
     return select(replace(sample, target=target), keep)
+
+
+def visible_shares(sample: Sample) -> Tensor:
+    """(N,) float32 from 0 to 1: how much of each instance lies on the canvas, of its outline's area where it has one,
+    else of its box's. Everything does after `cut_to_canvas`."""
+    boxes, size = sample.target["boxes"].as_subclass(Tensor), tuple(sample.image.shape[-2:])
+    width, height = box_sides(boxes)
+    whole = width * height
+    if boxes.shape[1] == 5:
+        iou = _canvas_iou(boxes, size)
+        left = iou * (whole + size[0] * size[1]) / (1 + iou)
+    else:
+        width, height = box_sides(clip_boxes(boxes[None], torch.tensor([size]))[0])
+        left = width * height
+    if "polygons" in sample.target:
+        outlines = Polygons.wrap(
+            sample.target["polygons"].as_subclass(Tensor), sample.target["polygons"], canvas_size=size
+        )
+        whole = torch.where(outlines.present, outlines.areas(), whole)
+        left = torch.where(outlines.present, outlines.clipped().areas(), left)
+    return torch.where(whole > 0, left / whole.clamp(min=1e-12), 0).clamp(max=1)
+
+
+def _canvas_iou(boxes: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The overlap of rotated boxes (N, 5) with a canvas (height, width)."""
+    canvas = boxes.new_tensor([[size[1] / 2, size[0] / 2, size[1], size[0], 0]])
+    return rotated_iou(boxes, canvas)[:, 0]
+
+
+def mask_areas(target: dict[str, Any]) -> Tensor:
+    """(N,) float32 square pixels: of the outline where an instance has one, else of the bitmap, else of the box."""
+    width, height = box_sides(target["boxes"].as_subclass(Tensor))
+    areas = width * height
+    if "masks" in target and "has_mask" in target:
+        pixels = target["masks"].as_subclass(Tensor).sum(dim=(1, 2), dtype=torch.int64)
+        areas = torch.where(target["has_mask"], pixels.to(areas.dtype), areas)
+    if "polygons" in target:
+        areas = torch.where(target["polygons"].present, target["polygons"].areas(), areas)
+    return areas
 
 
 def best_proposals(sample: Sample, count: int) -> Sample:
@@ -101,13 +145,15 @@ def _equal(first: Tensor, second: Tensor) -> Tensor:
     return (first == second).all(dim=1)
 
 
-def _boxes_of_masks(masks: Tensor) -> Tensor:
+def boxes_of_masks(masks: Tensor) -> Tensor:
     """Tight boxes (N, 4) of masks (N, H, W); zeros for those without a pixel."""
-    boxes = torch.zeros(len(masks), 4)
-    full = masks.flatten(1).amax(dim=1) > 0
-    if full.any():
-        boxes[full] = masks_to_boxes(masks[full]) + torch.tensor((0.0, 0.0, 1.0, 1.0))  # that counts pixels inclusively
-    return boxes
+    sides = []
+    for hit in (masks.amax(dim=1) > 0, masks.amax(dim=2) > 0):  # columns (N, W), rows (N, H)
+        counts, length = hit.to(torch.uint8), hit.shape[1]
+        first, last = counts.argmax(dim=1), length - counts.flip(1).argmax(dim=1)
+        sides.append(torch.where(hit.any(dim=1)[:, None], torch.stack((first, last), dim=1), 0))
+    (left, right), (top, bottom) = (side.unbind(dim=1) for side in sides)
+    return torch.stack((left, top, right, bottom), dim=1).float()
 
 
 def plain_target(sample: Sample) -> dict[str, Tensor]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torchvision import tv_tensors
 
 from detkit.config import build
-from detkit.data.targets import cut_to_canvas, rasterized
+from detkit.data.targets import boxes_of_masks, cut_to_canvas, rasterized
+from detkit.data.transforms.draws import integer
+from detkit.data.transforms.mixing import apply_chain
 from detkit.interfaces import Transform
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.sample import Sample
 from detkit.testing.base import KindContract
-from detkit.testing.samples import random_sample
+from detkit.testing.samples import pixel_sample, random_sample, rotated_sample
 
 SEEDS = range(5)
 
@@ -30,11 +32,15 @@ class TransformContract(KindContract, contract=True):
         """The transform that a spec describes."""
         return build(spec, Transform)
 
-    def apply(self, transform: Transform, sample: Sample, seed: int) -> Sample:
-        """The transformed sample, as in the data loader: torch's generator is seeded before each sample."""
+    def apply(
+        self, transform: Transform, sample: Sample, seed: int, another: Callable[[], Sample] | None = None
+    ) -> Sample:
+        """The transformed sample, as in the data loader: torch's generator is seeded before each sample, and transforms
+        that mix several get others, of which some have no instances."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
-            return transform(sample)
+            another = another or (lambda: random_sample(integer(0, 4), integer(2, 9)))
+            return apply_chain([transform], sample, another)
 
     def test_torchs_generator_decides(self, spec: Mapping[str, Any]) -> None:
         """The same seed gives the same sample. If it fails: draw from torch's global generator, neither from `random`
@@ -81,11 +87,49 @@ class TransformContract(KindContract, contract=True):
         assert tuple(target["masks"].shape[-2:]) == tuple(target["semantic"].shape) == size
         assert set(target["semantic"].unique().tolist()) <= {0, 1, 2, 3, UNLABELLED}
         assert target["keypoints"].shape == (count, 2, 3)
-        assert target["proposals"].shape == (6, 4)
-        assert target["proposal_scores"].shape == (6,)
+        assert target["proposals"].shape == (len(target["proposal_scores"]), 4)
+        assert (target["proposal_scores"].diff() <= 0).all(), "proposals: the best come first"
         assert torch.isfinite(target["boxes"]).all()
+        sizes = {key: tuple(target[key].canvas_size) for key in ("boxes", "polygons", "keypoints", "proposals")}
+        assert set(sizes.values()) == {size}, f"the image is of {size}, but {sizes}"
         finished = rasterized(cut_to_canvas(sample))
         assert finished["masks"].shape[1:] == size
+
+    def test_boxes_are_where_masks_are(self, spec: Mapping[str, Any]) -> None:
+        """Boxes lie inside the image when all is cut at the border, and around the masks, to two pixels: outlines and
+        bitmaps of this sample fill their boxes. If it fails: move all entries by the same amount, half pixels too, and
+        take boxes from outlines and masks where these are turned or hidden."""
+        for seed in SEEDS:
+            sample = cut_to_canvas(self.apply(self.make(spec), random_sample(), seed))
+            height, width = sample.image.shape[-2:]
+            finished = rasterized(sample)
+            boxes, tight = finished["boxes"], boxes_of_masks(finished["masks"])
+            assert ((boxes >= 0) & (boxes <= torch.tensor([width, height, width, height]))).all()
+            large = finished["masks"].sum(dim=(1, 2)) >= 16
+            assert torch.allclose(boxes[large], tight[large], atol=2), f"boxes {boxes}, but masks are at {tight}"
+
+    def test_takes_rotated_boxes(self, spec: Mapping[str, Any]) -> None:
+        """Rotated boxes stay such, or a ValueError says why they cannot be had."""
+        for seed in SEEDS:
+            try:
+                found = self.apply(self.make(spec), rotated_sample(), seed, rotated_sample)
+            except ValueError as error:
+                assert len(str(error)) > 20, "an error for people has a reason"
+                continue
+            boxes = cut_to_canvas(found).target["boxes"]
+            assert boxes.shape == (len(boxes), 5)
+            assert torch.isfinite(boxes).all()
+
+    def test_takes_the_smallest_image(self, spec: Mapping[str, Any]) -> None:
+        """An image of one pixel comes through, or a ValueError says what is wanted."""
+        for seed in SEEDS:
+            try:
+                found = self.apply(self.make(spec), pixel_sample(), seed, pixel_sample)
+            except ValueError as error:
+                assert len(str(error)) > 20, "an error for people has a reason"
+                continue
+            assert min(found.image.shape) > 0
+            rasterized(cut_to_canvas(found))
 
     def test_keeps_what_is_known_of_the_image(self, spec: Mapping[str, Any]) -> None:
         """`info` travels on: errors and results name the image by it."""

@@ -12,7 +12,12 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from detkit.data.targets import cut_to_canvas
+from detkit.data.transforms.moving import unclamped
 from detkit.interfaces import Transform
+from detkit.structures.instance_keypoints import InstanceKeypoints
+from detkit.structures.polygons import Polygons
+from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
 
 
@@ -38,10 +43,27 @@ class Torchvision(Transform):
         self.transform = cls(**(arguments or {}))
 
     def __call__(self, sample: Sample) -> Sample:
-        image, target = self.transform(sample.image, sample.target)
-        before, after = sample.target.get("boxes"), target.get("boxes")
-        if "polygons" in target and before is not None and not torch.equal(before, after):
+        sample = cut_to_canvas(sample)  # what is outside may come inside, where the image shows nothing of it
+        try:
+            image, target = self.transform(sample.image, unclamped(sample.target))
+        except (ArithmeticError, RuntimeError) as error:  # of images or boxes that it cannot take
+            name, size = type(self.transform).__name__, tuple(sample.image.shape[-2:])
+            raise ValueError(f"torchvision's {name} fails on an image of {size[1]} x {size[0]}: {error}") from error
+        # It rounds the canvas of turned places otherwise than the size of turned images.
+        target = {key: _on_canvas(value, tuple(image.shape[-2:])) for key, value in target.items()}
+        before, after = sample.target["boxes"], target["boxes"]
+        if "polygons" in target and not torch.equal(before, after):
             outlined = target["polygons"].present
             boxes = torch.where(outlined[:, None], target["polygons"].boxes(), after.as_subclass(Tensor))
             target["boxes"] = tv_tensors.wrap(boxes, like=after)
         return replace(sample, image=image, target=target)
+
+
+def _on_canvas(value: Any, size: tuple[int, int]) -> Any:
+    if isinstance(value, tv_tensors.BoundingBoxes):
+        return tv_tensors.wrap(value.as_subclass(Tensor), like=value, canvas_size=size)
+    if isinstance(value, ProposalBoxes):
+        return ProposalBoxes(value.as_subclass(Tensor), canvas_size=size)
+    if isinstance(value, Polygons | InstanceKeypoints):
+        return type(value).wrap(value.as_subclass(Tensor), value, canvas_size=size)
+    return value
