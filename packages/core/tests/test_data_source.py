@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from detkit.data.mixture import Mixture
 from detkit.data.source import find_splits, open_split
 from detkit.interfaces import Dataset
 from detkit.plugins import Component, Registry, hookimpl, use_registry
@@ -110,6 +111,57 @@ def test_a_wrong_yaml_file_is_explained(folder: Path, text: str, message: str) -
     source.write_text(text)
     with pytest.raises(ValueError, match=message):
         open_split(source)
+
+
+def test_a_list_is_a_mixture(folder: Path) -> None:
+    (folder / "more").mkdir()
+    (folder / "more" / "train.txt").write_text("fghij")
+    source = folder / "source.yaml"
+    source.write_text(
+        """
+        train:
+          - {name: acme/letters, file: train.txt, weight: 1, rename: {letter: sign}}
+          - {name: acme/letters, file: val.txt, weight: 2.5, member: late}
+          - {data: more, weight: 1}
+          - {data: more, split: train, weight: 1}
+        """
+    )
+    mixture = open_split(source)
+    assert isinstance(mixture, Mixture)
+    assert [member.name for member in mixture.members] == [
+        "letters",
+        "late",
+        "more-1",
+        "more-2",
+    ]
+    assert [member.weight for member in mixture.members] == [1, 2.5, 1, 1]
+    assert mixture.categories.names == ("sign", "letter")
+    assert len(mixture) == 3 + 2 + 5 + 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: []", "split 'train' is an empty list"),
+        ("train: [photos]", "split 'train.0' is 'photos'; a mapping"),
+        ("train: [{name: acme/letters, file: train.txt, weight: much}]", "train.0.weight is 'much'; a number"),
+        ("train: [{name: acme/letters, file: train.txt, rename: [a]}]", r"train.0.rename is \['a'\]"),
+        ("train: [{name: acme/letters, file: 3}]", "train.0.file is 3; a path is needed"),
+        ("train: [{data: ., file: train.txt}]", "beside which there can be `split`, not file"),
+        ("train: [{data: ., split: night}]", "has no split 'night'; it has: train, val"),
+        ("train: [{data: source.yaml}]", "give a folder, or write its entries here"),
+    ],
+)
+def test_a_wrong_list_is_explained(folder: Path, text: str, message: str) -> None:
+    source = folder / "source.yaml"
+    source.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        open_split(source)
+
+
+def test_a_name_of_a_function_is_not_called() -> None:
+    with pytest.raises(ValueError, match=r"neither the command line nor a YAML file runs code.*detkit\.train\("):
+        find_splits("os:getcwd")
 
 
 def test_a_source_that_is_none_is_explained(tmp_path: Path) -> None:

@@ -293,3 +293,23 @@ def test_tensorboard_that_is_not_installed_names_the_extra(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'det-core\[tensorboard\]'"):
         train(toy_config(trackers=["tensorboard"]), tmp_path / "run")
+
+
+def test_a_sampler_says_how_long_an_epoch_is(
+    toy_config: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(toy_config(steps=None, epochs=1.5, sampler={"name": "subset", "count": 8}), tmp_path / "run")
+    assert run.step == 3  # 12 of 8 images, 4 a step
+    assert "16 images, 8 in an epoch, 6 for validation" in capsys.readouterr().err
+
+
+def test_a_mixture_is_evaluated_with_its_classes(toy_config: Configure, toy_data: Path, tmp_path: Path) -> None:
+    toy_data.write_text(
+        "train: [{name: toy/toy, weight: 1}, {name: toy/toy, classes: [blue, red], weight: 2, member: blue}]\n"
+        "val: {name: toy/toy, images: 6, classes: [blue, green]}\n"
+    )
+    config = toy_config()
+    config.tree["evaluators"] = []  # the toy's knows no mixtures
+    run = train(config, tmp_path / "run")
+    assert run.model.categories.names == ("red", "green", "blue")
+    assert run.metrics["validation"]["loss"] > 0

@@ -69,6 +69,7 @@ class Mixture(Dataset):
         names = [_renamed(member) for member in self.members]
         self.categories = _merged(self.members, names) if categories is None else categories
         self.semantic_categories = first.semantic_categories
+        self.has_panoptic = first.has_panoptic
         self.has_masks = any(member.dataset.has_masks for member in self.members)
         self.rotated = first.rotated
         self._labels = [_labels(member, own, self.categories) for member, own in zip(self.members, names, strict=True)]
@@ -184,6 +185,15 @@ class Mixture(Dataset):
         name, own = self.own_id(image_id)
         return self._member(name).dataset.semantic_map(own)
 
+    def panoptic_map(self, image_id: Any) -> tuple[Tensor, list[dict[str, Any]]]:
+        name, own = self.own_id(image_id)
+        number = self.members.index(self._member(name))
+        ids, segments = self.members[number].dataset.panoptic_map(own)
+        labels = self._labels[number].tolist()
+        return ids, [
+            {**segment, "label": labels[segment["label"]]} if segment["isthing"] else segment for segment in segments
+        ]
+
     def ground_truth(self) -> Any:
         """The members' COCO dicts as one, with the ids of images and categories that they have in the mixture. An
         annotation keeps its id, unless one before has it: then it gets a new one, and its own is its `own_id`.
@@ -237,7 +247,8 @@ def _check(members: Sequence[Member]) -> None:
         for what, one, other in (
             ("keypoints", first.dataset.categories.keypoints, member.dataset.categories.keypoints),
             ("classes of pixels", first.dataset.semantic_categories, member.dataset.semantic_categories),
-            ("rotated boxes", first.dataset.rotated, member.dataset.rotated),
+            ("kind of boxes", first.dataset.rotated, member.dataset.rotated),
+            ("panoptic segments", first.dataset.has_panoptic, member.dataset.has_panoptic),
         ):
             if one != other:
                 raise ValueError(f"{first.name} and {member.name} do not have the same {what}, so they cannot be mixed")

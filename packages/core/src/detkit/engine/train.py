@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 from detkit import plugins
 from detkit.config import Config
 from detkit.data.loader import train_loader
+from detkit.data.mixture import Member, Mixture
+from detkit.data.python_source import name_of, python_splits
 from detkit.data.samplers import frequencies, repeats_of
-from detkit.data.source import find_splits
+from detkit.data.source import Openable, find_splits
 from detkit.detector import Detector
 from detkit.engine.checkpoint import Checkpoints
 from detkit.engine.clipping import Clipping
@@ -36,6 +39,7 @@ from detkit.evaluation import evaluate
 from detkit.interfaces import Dataset
 from detkit.layers import memory_format
 from detkit.model_directory import save_model
+from detkit.structures.categories import Categories
 from detkit.transfer import initialise
 
 
@@ -43,6 +47,8 @@ def train(
     config: Config,
     out: Path,
     *,
+    data: Any = None,
+    categories: Categories | Sequence[str] | None = None,
     resume: bool = False,
     init: str | Path | None = None,
     extend: float | None = None,
@@ -54,6 +60,9 @@ def train(
     Args:
         config: what to train, on what, and how.
         out: the run directory; must not hold anything yet, unless the run is resumed or extended.
+        data: instead of the config's: anything that `detkit.data.python_source.python_splits` takes, such as a dataset
+            or a list of dicts.
+        categories: the names of the classes, where `data` are lists of dicts.
         resume: continue the run in `out` from its newest checkpoint, bit for bit; from the start if it has none yet.
             What is computed may not have changed in the config.
         init: a model to take weights from, instead of the config's `init`: a directory, a run, or the name of
@@ -66,10 +75,13 @@ def train(
         FloatingPointError: a loss or a gradient is not finite; names the images.
         OSError: something cannot be written; earlier checkpoints are intact.
     """
+    if data is not None:
+        config = Config.load({**config.tree, "data": name_of(data)})
     with Processes(config.get("train.device")) as processes, ExitStack() as closing:
         config, checkpoint = begin(config, out, processes, resume=resume, init=init, extend=extend)
         options = config.build("train")
-        training, validation = _open(config.tree["data"])
+        name = config.tree["data"]
+        training, validation = _open(name, _splits(name) if data is None else python_splits(data, categories))
         repeats = repeats_of(training, options.sampler)
         length = Length(options, float(repeats.sum()))
         length.check(processes.count)
@@ -195,11 +207,14 @@ def _reopen(run: Run) -> None:
     run.misses = 0
 
 
-def _open(data: str | None) -> tuple[Dataset, Dataset | None]:
-    """The training images, and the validation images if there are any."""
+def _splits(data: str | None) -> Mapping[str, Openable]:
     if data is None:
         raise ValueError("the config names no data; give data=PATH, a folder or a YAML file that names the splits")
-    splits = find_splits(data)
+    return find_splits(data)
+
+
+def _open(data: str, splits: Mapping[str, Openable]) -> tuple[Dataset, Dataset | None]:
+    """The training images, and the validation images if there are any. `data` is what they are called."""
     if "train" not in splits:
         raise ValueError(f"{data} has no split 'train'; it has: {', '.join(splits)}")
     training = splits["train"].open()
@@ -208,6 +223,8 @@ def _open(data: str | None) -> tuple[Dataset, Dataset | None]:
     if "val" not in splits:
         return training, None
     validation = splits["val"].open()
+    if isinstance(training, Mixture) and validation.categories != training.categories:
+        validation = Mixture([Member("val", validation)], categories=training.categories)
     if validation.categories.names != training.categories.names:
         raise ValueError(
             f"{data}: the splits have different classes; train has {', '.join(training.categories.names)}; "
