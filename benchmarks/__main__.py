@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import coco_evaluation, detectors, fusion, loading, loop, matching
+from benchmarks import coco_evaluation, detectors, fusion, loading, loop, matching, opening
 
 BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(detectors.main, name=name) for name in detectors.SUBJECTS},
@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "matching": matching.main,
     "loading": loading.main,
     "coco_evaluation": coco_evaluation.main,
+    "opening": opening.main,
     "loop": loop.main,
 }
 

@@ -73,13 +73,13 @@ def peak_memory(prepare: Callable[[], Callable[[], Any]]) -> float:
 def _measure_memory(prepare: Callable[[], Callable[[], Any]], sender: Any) -> None:
     call = prepare()
     call()  # what libraries keep from the first call on is not the call's
-    before = _status("VmRSS")
+    before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
     call()
-    sender.send((_status("VmHWM") - before) / 1024)
+    sender.send((status("VmHWM") - before) / 1024)
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
     """A line of Linux's process status, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
