@@ -48,7 +48,7 @@ def test_metrics_are_those_of_the_confusion_matrix(coco: Callable[..., CocoDatas
         }
     )
     (_, _, rows), *_ = evaluator.tables()
-    assert [row[2] for row in rows] == ["-", "66.7", "50.0", "-"]
+    assert [row[2] for row in rows] == ["n/a", "66.7", "50.0", "n/a"]
 
 
 def test_answers_of_classes_that_are_not_there_lower_the_others(
