@@ -63,6 +63,7 @@ def cached(
     sources: Sequence[Path] = (),
     watched: Sequence[Path] = (),
     arguments: Mapping[str, Any] | None = None,
+    slow: bool = False,
 ) -> Annotations:
     """What `build` returns, from the cache if it holds that for the same reader, files and arguments.
 
@@ -77,10 +78,12 @@ def cached(
         watched: more files that the result depends on, too many or too large to be read each time: images that tell
             their sizes, thousands of text files. Each counts with its path, its size and the time of its last change.
         arguments: what else the result depends on, as JSON has it.
+        slow: reading takes long for so few files, as of pictures: they count a hundred times.
     """
     try:
         before = _stamps([*sources, *watched])
-        weight = sum(max(size, 4096) for _, size, _ in before[: len(sources)]) + 4096 * len(watched)
+        weight = sum(max(size, 4096) for _, size, _ in before[: len(sources)])
+        weight += 4096 * len(watched) * (100 if slow else 1)
         if weight < SMALL or os.environ.get("DETKIT_CACHE_ANNOTATIONS") == "0":
             return build()
         key = [FORMAT, reader, arguments, [_digest(_file_blocks(path)) for path in sources], before[len(sources) :]]

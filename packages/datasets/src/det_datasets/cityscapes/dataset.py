@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from det_datasets.cityscapes.labels import BY_ID, WHOLE, class_ids, classes
+from det_datasets.cache import Annotations, cached
+from det_datasets.cityscapes.labels import BY_ID, LABELS, VALUES, WHOLE, class_ids, classes
 from det_datasets.cityscapes.maps import draw_map, read_map, read_outlines, regions
 from det_datasets.columns import ColumnsBuilder
-from det_datasets.panoptic.classes import PanopticClasses
 from det_datasets.panoptic.schema import read_panoptic
 from det_datasets.panoptic.segmented import SegmentedImages
-from det_datasets.panoptic.segments import SegmentsBuilder
 
 _IMAGE = "_leftImg8bit.png"
 _THREADS = 4  # decoding releases Python's lock
@@ -36,8 +36,8 @@ class CityscapesDataset(SegmentedImages):
 
     The map of an image's instances is *_gtFine_instanceIds.png, else it is drawn from *_gtFine_polygons.json as
     Cityscapes' scripts draw it, later polygons in front; both give the same. Boxes are those of visible pixels. To know
-    them all maps are read once, unless `gtFine/cityscapes_panoptic_SPLIT.json`, which Cityscapes' scripts write, tells
-    them. Classes that Cityscapes does not evaluate have no labels.
+    them all maps are read the first time, unless `gtFine/cityscapes_panoptic_SPLIT.json`, which Cityscapes' scripts
+    write, tells them; see `det_datasets.cache`. Classes that Cityscapes does not evaluate have no labels.
 
     Args:
         folder: with leftImg8bit/ and gtFine/.
@@ -61,27 +61,24 @@ class CityscapesDataset(SegmentedImages):
             raise ValueError(f"there is no image {images}/CITY/*{_IMAGE}")
         self._names = [path.name.removesuffix(_IMAGE) for path in paths]
         self._cities = [path.parent.name for path in paths]
-        known = classes(together=things_together)
-        values = class_ids()
-        evaluated = np.array([id for id, label in BY_ID.items() if label.evaluated])
-        self._kept = np.where(np.isin(values, evaluated), np.arange(len(values), dtype=np.int32), 0)
-        objects, segments = ColumnsBuilder(), SegmentsBuilder()
+        evaluated = [label.id for label in LABELS if label.evaluated]
+        values = np.arange(VALUES, dtype=np.int32)
+        self._kept = np.where(np.isin(class_ids(), evaluated), values, 0)
         summary = self._truth.parent / f"cityscapes_panoptic_{split}.json"
-        found = _summarized(summary, self._names) if summary.is_file() else None
-        for path, name, ((height, width), parts) in zip(
-            paths, self._names, self._scanned() if found is None else found, strict=True
-        ):
-            objects.image(name, f"{path.parent.name}/{path.name}", height, width)
-            segments.image()
-            for part in parts:
-                _add(part, known, objects, segments)
+        truths = [file for index in range(len(paths)) for file in self._files(index) if file.is_file()]
+        found = cached(
+            partial(self._read, summary),
+            reader="cityscapes 1",
+            sources=[summary] if summary.is_file() else [],
+            watched=[*paths, *truths],
+            slow=True,
+        )
         super().__init__(
             source=self._truth,
             images=images,
-            columns=objects.build(),
-            segments=segments.build(),
-            classes=known,
-            problems=Counter(),
+            columns=found.columns,
+            classes=classes(together=things_together),
+            problems=found.problems,
         )
 
     @classmethod
@@ -113,6 +110,21 @@ class CityscapesDataset(SegmentedImages):
         city = self._truth / self._cities[index]
         return city / f"{start}instanceIds.png", city / f"{start}polygons.json"
 
+    def _read(self, summary: Path) -> Annotations:
+        """All segments as objects."""
+        known, segments = classes(together=False).everything, ColumnsBuilder()
+        found = _summarized(summary, self._names) if summary.is_file() else None
+        for name, city, ((height, width), parts) in zip(
+            self._names, self._cities, self._scanned() if found is None else found, strict=True
+        ):
+            segments.image(name, f"{city}/{name}{_IMAGE}", height, width)
+            for value, area, box in parts:
+                label = BY_ID[value // WHOLE if value >= WHOLE else value]
+                if label.evaluated:
+                    crowd = label.has_instances and value < WHOLE
+                    segments.object(known.label_of_id(label.id), box, id=value, area=area, crowd=crowd)
+        return Annotations(segments.build(), known, Counter())
+
     def _scanned(self) -> Iterator[tuple[tuple[int, int], list[_Region]]]:
         """The size and the regions of every image, from its map."""
 
@@ -131,18 +143,6 @@ class CityscapesDataset(SegmentedImages):
 
         with ThreadPoolExecutor(_THREADS) as pool:
             yield from pool.map(scan, range(len(self._names)))
-
-
-def _add(part: _Region, known: PanopticClasses, objects: ColumnsBuilder, segments: SegmentsBuilder) -> None:
-    value, area, box = part
-    label = BY_ID[value // WHOLE if value >= WHOLE else value]
-    if not label.evaluated:
-        return
-    crowd = label.has_instances and value < WHOLE
-    thing, number = known.label_of_id(label.id)
-    segments.segment(value, number, thing=thing, crowd=crowd, area=area)
-    if thing:
-        objects.object(number, box, area=area, crowd=crowd)
 
 
 def _summarized(path: Path, names: Sequence[str]) -> list[tuple[tuple[int, int], list[_Region]]] | None:

@@ -48,6 +48,15 @@ class PanopticClasses:
         return cls(things, pixels, tuple(pixels.label_of_id(id) for id in (*things.ids, *stuff.ids)))
 
     @property
+    def everything(self) -> Categories:
+        """The classes of segments: those of things, then those of stuff."""
+        stuff = self.stuff
+        return Categories(
+            names=(*self.things.names, *(self.pixels.names[label] for label in stuff)),
+            ids=(*self.things.ids, *(self.pixels.ids[label] for label in stuff)),
+        )
+
+    @property
     def stuff(self) -> tuple[int, ...]:
         """The labels in `pixels` that are stuff."""
         return self.pixel_labels[len(self.things) :]

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from det_datasets.cache import Annotations, cached
 from det_datasets.columns import ColumnsBuilder, Strings
 from det_datasets.panoptic import layout
-from det_datasets.panoptic.classes import PanopticClasses
-from det_datasets.panoptic.schema import PanopticAnnotation, PanopticFile, classes_of, read_panoptic
+from det_datasets.panoptic.schema import (
+    PanopticAnnotation,
+    PanopticCategory,
+    PanopticFile,
+    classes_of,
+    read_panoptic,
+)
 from det_datasets.panoptic.segmented import SegmentedImages
-from det_datasets.panoptic.segments import SegmentsBuilder
 from det_datasets.pixels import read_ids
+from detkit.structures.categories import Categories
 
 
 class CocoPanopticDataset(SegmentedImages):
@@ -41,28 +49,20 @@ class CocoPanopticDataset(SegmentedImages):
 
     layout: ClassVar[str] = layout.LAYOUT
 
-    def __init__(self, images: Path, annotations: Path, pictures: Path, things_together: bool = False) -> None:
+    def __init__(self, images: Path | str, annotations: Path, pictures: Path, things_together: bool = False) -> None:
         self.annotation_file, self._pictures = Path(annotations), Path(pictures)
-        file = read_panoptic(self.annotation_file)
-        if not file.images:
-            raise ValueError(f"{self.annotation_file} lists no images; there is nothing to read")
         if not self._pictures.is_dir():
             raise ValueError(f"there is no folder {self._pictures} with the pictures of {self.annotation_file}")
-        problems: Counter[str] = Counter()
-        try:
-            classes = classes_of(file.categories, together=things_together)
-            objects, segments, names = _read(file, classes, problems)
-        except ValueError as error:
-            raise ValueError(f"{self.annotation_file}: {error}") from None
+        found = cached(partial(_read, self.annotation_file), reader="coco-panoptic 1", sources=[self.annotation_file])
+        categories = msgspec.convert(found.extra["categories"], list[PanopticCategory])
+        self._picture_names = Strings.of(found.extra["pictures"])
         super().__init__(
             source=self.annotation_file,
-            images=Path(images),
-            columns=objects.build(),
-            segments=segments.build(),
-            classes=classes,
-            problems=problems,
+            images=images,
+            columns=found.columns,
+            classes=classes_of(categories, together=things_together),
+            problems=found.problems,
         )
-        self._picture_names = names
 
     @classmethod
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
@@ -73,42 +73,51 @@ class CocoPanopticDataset(SegmentedImages):
         return read_ids(self._pictures / name, self.size(index)) if name else np.zeros(self.size(index), np.int32)
 
 
-def _read(
-    file: PanopticFile, classes: PanopticClasses, problems: Counter[str]
-) -> tuple[ColumnsBuilder, SegmentsBuilder, Strings]:
-    """The objects, the segments, and the names of the pictures, empty where an image has none."""
+def _read(path: Path) -> Annotations:
+    """All segments as objects; besides, the entries of the categories, and the names of the pictures, empty where an
+    image has none."""
+    file = read_panoptic(path)
+    if not file.images:
+        raise ValueError(f"{path} lists no images; there is nothing to read")
+    problems: Counter[str] = Counter()
+    try:
+        classes = classes_of(file.categories, together=False).everything
+        segments, pictures = _segments(file, classes, problems)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    extra = {"categories": msgspec.to_builtins(file.categories), "pictures": pictures}
+    return Annotations(segments.build(), classes, problems, extra)
+
+
+def _segments(file: PanopticFile, classes: Categories, problems: Counter[str]) -> tuple[ColumnsBuilder, list[str]]:
     annotations: dict[int | str, PanopticAnnotation] = {}
     for annotation in file.annotations:
         if annotation.image_id in annotations:
             raise ValueError(f"image {annotation.image_id!r} has several annotations; each must have one")
         annotations[annotation.image_id] = annotation
-    known = {category.id: classes.label_of_id(category.id) for category in file.categories}
-    objects, segments, names = ColumnsBuilder(), SegmentsBuilder(), []
+    segments, pictures = ColumnsBuilder(), []
     before = None
     for image in sorted(file.images, key=lambda image: image.id):
         if image.id == before:
             raise ValueError(f"image id {image.id!r} is given to more than one image; each must be unique")
         before = image.id
-        objects.image(image.id, image.file_name, image.height, image.width)
-        segments.image()
+        segments.image(image.id, image.file_name, image.height, image.width)
         found = annotations.pop(image.id, None)
-        names.append(found.file_name if found else "")
+        pictures.append(found.file_name if found else "")
         for entry in found.segments_info if found else ():
-            if entry.category_id not in known:
+            try:
+                label = classes.label_of_id(entry.category_id)
+            except KeyError:
                 raise ValueError(
                     f"segment {entry.id} of image {image.id!r} has category_id {entry.category_id}, which "
                     "'categories' does not define"
-                )
+                ) from None
             left, top, width, height = entry.bbox
             if entry.area < 1 or min(width, height) <= 0:
                 problems["segments without pixels: left out"] += 1
                 continue
-            thing, label = known[entry.category_id]
-            segments.segment(entry.id, label, thing=thing, crowd=bool(entry.iscrowd), area=entry.area)
-            if thing:
-                right, bottom = min(left + width, image.width), min(top + height, image.height)
-                box = (left, top, right, bottom)
-                objects.object(label, box, area=entry.area, crowd=bool(entry.iscrowd))
+            box = (left, top, min(left + width, image.width), min(top + height, image.height))
+            segments.object(label, box, id=entry.id, area=entry.area, crowd=bool(entry.iscrowd))
     if annotations:
         problems["belong to images that the file does not list: left out"] += len(annotations)
-    return objects, segments, Strings.of(names)
+    return segments, pictures

@@ -17,7 +17,7 @@ from torchvision import tv_tensors
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.columns import Columns
 from det_datasets.panoptic.classes import PanopticClasses
-from det_datasets.panoptic.segments import Segments
+from det_datasets.panoptic.segments import Segments, things_of
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.polygons import Polygons
 from detkit.structures.semantic_map import SemanticMap
@@ -30,8 +30,7 @@ class SegmentedImages(AnnotatedImages):
     Args:
         source: what the annotations come from, for messages.
         images: folder that the names of files are relative to.
-        columns: the objects: the things among the segments, in their order, without masks.
-        segments: of all images.
+        columns: all segments as objects without masks: their ids, and their classes as labels, those of things first.
         classes: of things and pixels.
         problems: what was wrong with the annotations, see `Dataset.problems`.
     """
@@ -40,18 +39,23 @@ class SegmentedImages(AnnotatedImages):
         self,
         *,
         source: Path,
-        images: Path,
+        images: Path | str,
         columns: Columns,
-        segments: Segments,
         classes: PanopticClasses,
         problems: Counter[str],
     ) -> None:
-        super().__init__(source=source, images=images, columns=columns, categories=classes.things, problems=problems)
+        super().__init__(
+            source=source,
+            images=images,
+            columns=things_of(columns, len(classes.things)),
+            categories=classes.things,
+            problems=problems,
+        )
         self.semantic_categories = classes.pixels
         self.has_panoptic = True
         self.has_masks = True
-        self._segments = segments
-        self._pixel_labels = torch.tensor(classes.pixel_labels[: len(classes.things)], dtype=torch.int16)
+        self._all = columns
+        self._pixel_labels = torch.tensor(classes.pixel_labels)
 
     @abstractmethod
     def read_ids(self, index: int) -> NDArray[np.int32]:
@@ -61,22 +65,24 @@ class SegmentedImages(AnnotatedImages):
         """The annotations of one image, as in `Sample.target`, without reading the image: the map of its segments is
         read."""
         target, size = super().target(index), self.size(index)
-        ids, segments = self.read_ids(index), self._segments.of_image(index)
-        count = int(segments.things.sum())
-        target["polygons"] = Polygons.from_rings([()] * count, size)
-        target["masks"] = tv_tensors.Mask(_masks(ids, segments))
-        target["has_mask"] = torch.ones(count, dtype=torch.bool)
+        ids, segments = self.read_ids(index), Segments.of_image(self._all, index)
+        masks = self._masks_of(ids, segments)
+        target["polygons"] = Polygons.from_rings([()] * len(masks), size)
+        target["masks"] = tv_tensors.Mask(masks)
+        target["has_mask"] = torch.ones(len(masks), dtype=torch.bool)
         target["semantic"] = self._semantic(ids, segments)
         return target
 
     def semantic_map(self, image_id: Any) -> Tensor:
         index = self._index(image_id)
-        return self._semantic(self.read_ids(index), self._segments.of_image(index)).as_subclass(Tensor)
+        return self._semantic(self.read_ids(index), Segments.of_image(self._all, index)).as_subclass(Tensor)
 
     def panoptic_map(self, image_id: Any) -> tuple[Tensor, list[dict[str, Any]]]:
         index = self._index(image_id)
-        found = self._segments.of_image(index)
-        columns = (found.ids, found.things, found.labels, found.areas, found.crowd)
+        found = Segments.of_image(self._all, index)
+        things = found.classes < len(self.categories)
+        labels = torch.where(things, found.classes, self._pixel_labels[found.classes])
+        columns = (found.ids, things, labels, found.areas.int(), found.crowd)
         segments = [
             {"id": id, "isthing": thing, "label": label, "area": area, "iscrowd": crowd}
             for id, thing, label, area, crowd in zip(*(column.tolist() for column in columns), strict=True)
@@ -85,8 +91,7 @@ class SegmentedImages(AnnotatedImages):
 
     def _semantic(self, ids: NDArray[np.int32], segments: Segments) -> SemanticMap:
         """The labels (H, W) of pixels: those of their segments."""
-        labels = segments.labels.clone()
-        labels[segments.things] = self._pixel_labels[labels[segments.things].long()]
+        labels = self._pixel_labels[segments.classes]
         # Tables may be as long as ids are large, 2^24, but only the pages of ids that there are come into being: that
         # is why they begin with 0, and labels with 1, of which 1 is taken again: 0 becomes 255, UNLABELLED.
         table = np.zeros(max(ids.max(), segments.ids.max() if len(labels) else 0) + 1, np.uint8)
@@ -98,14 +103,13 @@ class SegmentedImages(AnnotatedImages):
         truth: dict[str, Any] = super().ground_truth()
         rows = iter(truth["annotations"])
         for index in range(len(self)):
-            segments = self._segments.of_image(index)
-            if segments.things.any():
-                masks = _masks(self.read_ids(index), segments).permute(1, 2, 0).numpy()
-                for code in rle.encode(np.asfortranarray(masks)):
+            if len(self.labels(index)):
+                masks = self._masks_of(self.read_ids(index), Segments.of_image(self._all, index))
+                for code in rle.encode(np.asfortranarray(masks.permute(1, 2, 0).numpy())):
                     next(rows)["segmentation"] = {**code, "counts": code["counts"].decode()}
         return truth
 
-
-def _masks(ids: NDArray[np.int32], segments: Segments) -> Tensor:
-    """Masks (N, H, W) uint8 of the things of an image."""
-    return (torch.from_numpy(ids) == segments.ids[segments.things][:, None, None]).view(torch.uint8)
+    def _masks_of(self, ids: NDArray[np.int32], segments: Segments) -> Tensor:
+        """Masks (N, H, W) uint8 of the things of an image."""
+        things = segments.ids[segments.classes < len(self.categories)]
+        return (torch.from_numpy(ids) == things.int()[:, None, None]).view(torch.uint8)

@@ -1,69 +1,46 @@
-"""Segments as a few long tensors, as `Columns` has objects."""
+"""Segments in columns: those of one image, and the things among all."""
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from det_datasets.columns import span
+from det_datasets.columns import Columns, span
 
 
 @dataclass
 class Segments:
-    """What the pixels of each of I images consist of: S segments, ordered by image."""
+    """What the pixels of an image consist of: S segments."""
 
-    ends: Tensor  # (I,) int64: the segments of an image are those up to here
-    ids: Tensor  # (S,) int32, unique in an image, not 0
-    labels: Tensor  # (S,) int16, of `categories` for things, of `semantic_categories` for stuff
-    things: Tensor  # (S,) bool
+    ids: Tensor  # (S,) int64, not 0
+    classes: Tensor  # (S,) int64: those of things, then those of stuff
     crowd: Tensor  # (S,) bool
-    areas: Tensor  # (S,) int32 pixels
+    areas: Tensor  # (S,) float32 pixels
 
-    def of_image(self, index: int) -> Segments:
-        """Those of one image."""
-        start, end = span(self.ends, index)
-        rows = slice(start, end)
-        last = torch.tensor([end - start])
-        return Segments(last, self.ids[rows], self.labels[rows], self.things[rows], self.crowd[rows], self.areas[rows])
-
-
-class SegmentsBuilder:
-    """Segments that are read one by one: `image`, then `segment` for each of its segments, and so on."""
-
-    def __init__(self) -> None:
-        self._ends = array("q")
-        self._ids, self._areas = array("i"), array("i")
-        self._labels = array("h")
-        self._things, self._crowd = array("B"), array("B")
-
-    def image(self) -> None:
-        """Begin an image."""
-        self._ends.append(len(self._ids))
-
-    def segment(self, id: int, label: int, *, thing: bool, crowd: bool, area: int) -> None:
-        """Add a segment to the last image."""
-        self._ids.append(id)
-        self._labels.append(label)
-        self._things.append(thing)
-        self._crowd.append(crowd)
-        self._areas.append(area)
-        self._ends[-1] = len(self._ids)
-
-    def build(self) -> Segments:
-        """Everything that was added."""
-        return Segments(
-            ends=_tensor(self._ends, np.int64),
-            ids=_tensor(self._ids, np.int32),
-            labels=_tensor(self._labels, np.int16),
-            things=_tensor(self._things, np.uint8).bool(),
-            crowd=_tensor(self._crowd, np.uint8).bool(),
-            areas=_tensor(self._areas, np.int32),
-        )
+    @classmethod
+    def of_image(cls, columns: Columns, index: int) -> Segments:
+        """Those of an image; columns hold all segments as if they were objects, whose labels are their classes."""
+        rows = slice(*span(columns.annotation_ends, index))
+        return cls(columns.annotation_ids[rows], columns.labels[rows], columns.crowd[rows], columns.areas[rows])
 
 
-def _tensor(values: array[int], dtype: type[np.generic]) -> Tensor:
-    return torch.from_numpy(np.frombuffer(values, dtype).copy())
+def things_of(columns: Columns, things: int) -> Columns:
+    """The objects among segments: those of the first so many classes, with ids that are unique in the dataset."""
+    keep = columns.labels < things
+    before = torch.cat((torch.zeros(1, dtype=torch.int64), keep.cumsum(0)))
+    count = int(before[-1])
+    return replace(
+        columns,
+        annotation_ends=before[columns.annotation_ends],
+        annotation_ids=torch.arange(1, count + 1),
+        boxes=columns.boxes[keep],
+        labels=columns.labels[keep],
+        crowd=columns.crowd[keep],
+        areas=columns.areas[keep],
+        difficult=columns.difficult[keep],
+        keypoints=columns.keypoints[keep],
+        rings_of=columns.rings_of[keep],
+        code_ends=columns.code_ends[keep],
+    )
