@@ -78,6 +78,8 @@ def test_names_may_leave_out_the_folder_that_all_are_in(tmp_path: Path) -> None:
     store = open_store(make_tar(tmp_path / "one.tar", {"./train2017/a.jpg": b"a", "./train2017/b/c.jpg": b"c"}))
     assert store.read("train2017/a.jpg") == store.read("a.jpg") == b"a"
     assert store.read("b/c.jpg") == b"c"
+    deeper = open_store(make_tar(tmp_path / "two.tar", {"data/train/a1.jpg": b"1", "data/train/a2.jpg": b"2"}))
+    assert deeper.read("a2.jpg") == deeper.read("data/train/a2.jpg") == b"2"
 
 
 def test_the_second_of_two_members_of_a_name_counts_as_when_it_is_unpacked(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_broken_shards_are_named(tmp_path: Path) -> None:
 
 
 def test_missing_images_are_named(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"image x\.jpg: it is in none of the 2 shards .*000\.tar to .*001\.tar"):
+    with pytest.raises(ValueError, match=r"image x\.jpg: it is not in 2 shards .*000\.tar to .*001\.tar"):
         open_store(shards).read("x.jpg")
     with pytest.raises(ValueError, match=r"cannot read the image .*empty/x\.jpg: No such file"):
         open_store(tmp_path / "empty").read("x.jpg")

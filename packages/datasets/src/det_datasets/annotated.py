@@ -12,10 +12,12 @@ from hotcoco import mask as rle
 from torch import Tensor
 from torchvision import tv_tensors
 
-from det_datasets.columns import Columns, Strings, span
+from det_datasets.coco.keypoints import PIXEL_CENTRE
+from det_datasets.columns import MARKS, Columns, Strings, span
 from det_datasets.pixels import PixelLabels
-from detkit.data.image import read_image
+from detkit.data.image import decode_image
 from detkit.data.proposals import read_proposals
+from detkit.data.stores.store import ImageStore, open_store
 from detkit.interfaces import Dataset
 from detkit.structures.categories import Categories
 from detkit.structures.instance_keypoints import InstanceKeypoints
@@ -31,7 +33,7 @@ class AnnotatedImages(Dataset):
 
     Args:
         source: what the annotations come from, for messages.
-        images: folder that the names of files are relative to.
+        images: folder or tar shards or URL that the names of files are relative to, see `open_store`; or a store.
         columns: the annotations.
         categories: of the objects, with their keypoints.
         problems: what was wrong with the annotations, see `Dataset.problems`.
@@ -43,7 +45,7 @@ class AnnotatedImages(Dataset):
         self,
         *,
         source: Path,
-        images: Path,
+        images: Path | str | ImageStore,
         columns: Columns,
         categories: Categories,
         problems: Counter[str],
@@ -51,6 +53,7 @@ class AnnotatedImages(Dataset):
         proposals: Path | None = None,
     ) -> None:
         self.folder = images
+        self._images = open_store(images)
         self.categories = categories
         self.semantic_categories = None if pixels is None else pixels.categories
         self.problems: Counter[str] = problems
@@ -99,9 +102,9 @@ class AnnotatedImages(Dataset):
         counts = ends.diff(prepend=ends.new_zeros(1))
         return torch.repeat_interleave(torch.arange(len(ends)), counts), self._columns.labels.long()
 
-    def path(self, index: int) -> Path:
-        """The file of an image."""
-        return self.folder / self._name(index)
+    def place(self, index: int) -> str:
+        """Where an image is, see `ImageStore.place`."""
+        return self._images.place(self._name(index))
 
     def _name(self, index: int) -> str:
         return self._columns.names[index]
@@ -125,9 +128,9 @@ class AnnotatedImages(Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        size, path = self.size(index), self.path(index)
-        image = tv_tensors.Image(read_image(path, size))
-        info = {"image_id": self._columns.image_id(index), "path": str(path), "original_size": size}
+        size, place = self.size(index), self.place(index)
+        image = tv_tensors.Image(decode_image(self._images.read(self._name(index)), place, size))
+        info = {"image_id": self._columns.image_id(index), "path": place, "original_size": size}
         target = self.target(index)
         if self._pixels is not None:
             target["semantic"] = self._pixels.read(self._name(index), size)
@@ -192,30 +195,36 @@ class AnnotatedImages(Dataset):
 
     def ground_truth(self) -> Any:
         """A COCO dict with the dataset's own ids. An object without mask has no `segmentation`; one that is difficult
-        has `ignore` 1."""
+        has `ignore` 1; `truncated` and `occluded` are 0 or 1 where the format says so."""
         columns = self._columns
         count = len(self.categories.keypoints or ())
         images, annotations = [], []
+        labels, ids = columns.labels.tolist(), columns.annotation_ids.tolist()
+        crowd, difficult, areas = columns.crowd.tolist(), columns.difficult.tolist(), columns.areas.tolist()
         for index in range(len(columns)):
             (height, width), image_id = self.size(index), columns.image_id(index)
             images.append({"id": image_id, "file_name": self._name(index), "height": height, "width": width})
             start, end = span(columns.annotation_ends, index)
             for row in range(start, end):
                 entry: dict[str, Any] = {
-                    "id": int(columns.annotation_ids[row]),
+                    "id": ids[row],
                     "image_id": image_id,
-                    "category_id": self.categories.ids[int(columns.labels[row])],
+                    "category_id": self.categories.ids[labels[row]],
                     "bbox": _as_coco(columns.boxes[row].tolist()),
-                    "area": float(columns.areas[row]),
-                    "iscrowd": int(columns.crowd[row]),
+                    "area": areas[row],
+                    "iscrowd": int(crowd[row]),
                 }
-                if columns.difficult[row]:
+                if difficult[row]:
                     entry["ignore"] = 1
+                if len(columns.marks):
+                    entry |= {name: int(bool(columns.marks[row] & bit)) for name, bit in MARKS.items()}
                 if segmentation := self._segmentation(row, height, width):
                     entry["segmentation"] = segmentation
                 if count:
-                    entry["keypoints"] = columns.keypoints[row].flatten().tolist()
-                    entry["num_keypoints"] = int((columns.keypoints[row, :, 2] > 0).sum())
+                    points = columns.keypoints[row].clone()
+                    points[points[:, 2] > 0, :2] -= PIXEL_CENTRE
+                    entry["keypoints"] = points.flatten().tolist()
+                    entry["num_keypoints"] = int((points[:, 2] > 0).sum())
                 annotations.append(entry)
         return {"images": images, "annotations": annotations, "categories": self._category_entries()}
 

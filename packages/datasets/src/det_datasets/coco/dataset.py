@@ -22,6 +22,7 @@ from det_datasets.coco.keypoints import find_keypoints
 from det_datasets.coco.schema import CocoFile, ImageEntry, read_bytes
 from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
+from detkit.data.stores.store import local_file
 from detkit.structures.categories import Categories
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ class CocoDataset(AnnotatedImages):
     Detectron2) is one of rotated boxes, which are not cut.
 
     Args:
-        images: folder that the file names are relative to.
-        annotations: the JSON file.
+        images: folder that the file names are relative to; or tar shards, or a URL, see
+            `detkit.data.stores.store.open_store`.
+        annotations: the JSON file, or its URL.
         semantic: folder with the labels of all images' pixels, for semantic and panoptic models; see `PixelLabels`.
         proposals: file of proposals for all images, for models that make none of their own; see
             `detkit.data.proposals`.
@@ -59,8 +61,8 @@ class CocoDataset(AnnotatedImages):
 
     def __init__(
         self,
-        images: Path,
-        annotations: Path,
+        images: Path | str,
+        annotations: Path | str,
         semantic: Path | None = None,
         proposals: Path | None = None,
         keypoints: Mapping[str, Any] | None = None,
@@ -70,7 +72,7 @@ class CocoDataset(AnnotatedImages):
     ) -> None:
         if (panoptic is None) != (panoptic_annotations is None):
             raise ValueError("panoptic and panoptic_annotations belong together; give both or neither")
-        self.annotation_file = Path(annotations)
+        self.annotation_file = local_file(annotations)
         found = cached(
             partial(_read, self.annotation_file, self.image_entry, keypoints, min_keypoints),
             reader=f"{type(self).__name__} 1",
@@ -83,7 +85,7 @@ class CocoDataset(AnnotatedImages):
             truth.require(found.categories)
         super().__init__(
             source=self.annotation_file,
-            images=Path(images),
+            images=images,
             columns=found.columns,
             categories=found.categories,
             problems=found.problems,

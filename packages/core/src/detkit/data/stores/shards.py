@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,9 +34,9 @@ _ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("offset", "<i8"), ("size", 
 class ShardStore(ImageStore):
     """Images in uncompressed tar files, found by their names in these.
 
-    Where every member is in one folder (`tar cf train2017.tar train2017`), names may leave it out. Where the members
-    are is found out once, from a file `SHARD.tar.index` beside a shard if there is one (`detkit.data.stores.tar_index`
-    writes them), and kept in the cache folder, from which all processes share it.
+    Where all members are below one folder (`tar cf train2017.tar train2017`), names may leave that out. The places of
+    the members are found once, from a file `SHARD.tar.index` beside a shard if there is one (see `write_index`), and
+    kept in the cache folder, from which all processes share them.
 
     Args:
         shards: paths or URLs.
@@ -74,7 +75,7 @@ class ShardStore(ImageStore):
     def read(self, name: str) -> bytes:
         found = self._find(name)
         if found is None:
-            raise ValueError(f"cannot read the image {name}: it is in none of the {_named(self.shards)}")
+            raise ValueError(f"cannot read the image {name}: it is not in {_named(self.shards)}")
         shard, offset, size = found
         try:
             if self._copies is None:
@@ -171,7 +172,7 @@ def _named(shards: Sequence[str]) -> str:
 
 
 def _entries(shards: Sequence[str], members: Sequence[list[Member]]) -> NDArray[Any]:
-    """All members by the digests of their names, and again by their names without the folder that all are in."""
+    """All members by the digests of their names, and again by their names without the folder that all are below."""
     found: dict[str, tuple[int, Member]] = {}
     for shard, inside in enumerate(members):
         for member in inside:  # of two with one name in a shard the second replaces the first, as when it is unpacked
@@ -180,8 +181,8 @@ def _entries(shards: Sequence[str], members: Sequence[list[Member]]) -> NDArray[
             found[member.name] = shard, member
     if not found:
         raise ValueError(f"there is no file in {_named(shards)}")
-    tops = {name.partition("/")[0] if "/" in name else "" for name in found}
-    starts = (0, len(tops.pop()) + 1) if len(tops) == 1 and "" not in tops else (0,)
+    shared = os.path.commonprefix([min(found), max(found)]).rpartition("/")[0]  # noqa: RUF071 - cut at a slash
+    starts = (0, len(shared) + 1) if shared else (0,)
     rows = [
         (*_digest(name[start:]), member.offset, member.size, shard)
         for start in starts
