@@ -55,10 +55,10 @@ class Found:
     """
 
     columns: NDArray[np.float64]
-    masks: list[dict[str, Any]] | None = None
+    masks: list[Any] | None = None
     areas: NDArray[np.float64] | None = None
     points: NDArray[np.float64] | None = None
-    boundaries: list[dict[str, Any]] | None = None
+    boundaries: list[Any] | None = None
 
 
 def with_hotcoco(task: Task, found: Found) -> Curves:
@@ -133,7 +133,7 @@ def with_own_rules(task: Task, found: Found) -> Curves:
     objects: dict[int, list[dict[str, Any]]] = {}
     for entry in task.truth["annotations"]:
         objects.setdefault(entry["image_id"], []).append(entry)
-    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in task.truth["images"]}
+    sizes = {entry["id"]: (entry.get("height"), entry.get("width")) for entry in task.truth["images"]}
     overlaps = _boundary_overlaps if task.section == "boundary" else _rotated_overlaps
     matches = Matches(task.ranges, task.limits)
     for image_id, rows in _images(found.columns[:, 0], objects):
@@ -199,7 +199,8 @@ def boundary_codes(masks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Masks (N, H, W) as compressed RLE, all in one call."""
-    codes: list[dict[str, Any]] = rle.encode(masks.transpose(1, 2, 0)) if len(masks) else []
+    codes = rle.encode(masks.transpose(1, 2, 0)) if len(masks) else []
+    assert isinstance(codes, list)
     return codes
 
 
