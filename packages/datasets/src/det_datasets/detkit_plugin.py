@@ -22,6 +22,24 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="dataset",
+            name="ade20k",
+            target="det_datasets.ade20k.dataset:Ade20kDataset",
+            summary="ADE20K's scene parsing: 150 classes of pixels",
+        ),
+        Component(
+            kind="dataset",
+            name="ade20k-panoptic",
+            target="det_datasets.ade20k.dataset:Ade20kPanopticDataset",
+            summary="ADE20K with panoptic files as Mask2Former prepares them",
+        ),
+        Component(
+            kind="dataset",
+            name="coco-stuff",
+            target="det_datasets.semantic.coco_stuff:CocoStuffDataset",
+            summary="COCO's stuff: 92 classes of pixels",
+        ),
+        Component(
+            kind="dataset",
             name="cityscapes",
             target="det_datasets.cityscapes.dataset:CityscapesDataset",
             summary="Cityscapes' fine annotations: objects, groups, labels of pixels, panoptic segments",
@@ -37,6 +55,12 @@ def detkit_components() -> list[Component]:
             name="cityscapes-semantic",
             target="det_datasets.cityscapes.pixels:CityscapesSemanticEvaluator",
             summary="IoU and instance-weighted IoU of classes and their groups as Cityscapes defines them",
+        ),
+        Component(
+            kind="dataset",
+            name="records",
+            target="det_datasets.records.dataset:Records",
+            summary="Detectron2's lists of dicts, from Python code",
         ),
         Component(
             kind="evaluator",
@@ -64,6 +88,12 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="command",
+            name="data-make-ade20k",
+            target="det_datasets.ade20k.command:main",
+            summary="a tiny dataset in ADE20K's layout",
+        ),
+        Component(
+            kind="command",
             name="data-make-cityscapes",
             target="det_datasets.cityscapes.command:main",
             summary="a tiny dataset in Cityscapes' layout",
@@ -73,6 +103,12 @@ def detkit_components() -> list[Component]:
             name="data-make-coco-panoptic",
             target="det_datasets.panoptic.command:make",
             summary="a tiny dataset in COCO's panoptic layout",
+        ),
+        Component(
+            kind="command",
+            name="data-make-coco-stuff",
+            target="det_datasets.semantic.command:main",
+            summary="a tiny dataset in the layout of COCO's stuff",
         ),
         Component(
             kind="command",

@@ -122,6 +122,19 @@ def read_proposals(path: Path) -> ProposalTable:
         ) from error
 
 
+def proposal_table(source: Path, data: Mapping[str, Any]) -> ProposalTable:
+    """Proposals in the form of Detectron2's files: `ids`, `boxes`, `objectness_logits` of each image, and `bbox_mode`.
+
+    Args:
+        source: for messages.
+        data: the lists.
+
+    Raises:
+        ValueError: they are not of this form.
+    """
+    return _table(source, **_from_detectron2(data))
+
+
 def write_proposals(
     path: Path,
     image_ids: Sequence[int],

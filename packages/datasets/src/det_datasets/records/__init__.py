@@ -1,0 +1,1 @@
+"""Detectron2's lists of dicts, made by Python code."""
