@@ -52,7 +52,7 @@ class Torchvision(Transform):
         # It rounds the canvas of turned places otherwise than the size of turned images.
         target = {key: _on_canvas(value, tuple(image.shape[-2:])) for key, value in target.items()}
         before, after = sample.target["boxes"], target["boxes"]
-        if "polygons" in target and not torch.equal(before, after):
+        if "polygons" in target and after.shape[1] == 4 and not torch.equal(before, after):
             outlined = target["polygons"].present
             boxes = torch.where(outlined[:, None], target["polygons"].boxes(), after.as_subclass(Tensor))
             target["boxes"] = tv_tensors.wrap(boxes, like=after)
