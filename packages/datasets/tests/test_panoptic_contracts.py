@@ -4,8 +4,10 @@ from pathlib import Path
 
 import torch
 
+from det_datasets.ade20k.make import make_ade20k
 from det_datasets.cityscapes.make import make_cityscapes
 from det_datasets.panoptic.make import make_coco_panoptic
+from det_datasets.semantic.make import make_coco_stuff
 from detkit.data.source import open_split
 from detkit.interfaces import Dataset
 from detkit.structures.batch import UNLABELLED
@@ -103,3 +105,27 @@ class TestCityscapesSemanticEvaluator(EvaluatorContract):
     def find_nothing(self, sample: Sample) -> Prediction:
         labels = sample.target["semantic"].as_subclass(torch.Tensor)
         return Prediction(tuple(labels.shape), semantic=torch.full_like(labels, UNLABELLED, dtype=torch.int64))
+
+
+class TestAde20kDataset(DatasetContract):
+    name = "ade20k"
+
+    def make(self, folder: Path) -> Dataset:
+        make_ade20k(folder, val_images=1)
+        return open_split(folder)
+
+
+class TestAde20kPanopticDataset(DatasetContract):
+    name = "ade20k-panoptic"
+
+    def make(self, folder: Path) -> Dataset:
+        make_ade20k(folder, val_images=1, panoptic=True)
+        return open_split(folder)
+
+
+class TestCocoStuffDataset(DatasetContract):
+    name = "coco-stuff"
+
+    def make(self, folder: Path) -> Dataset:
+        make_coco_stuff(folder, images=4, val_images=1)
+        return open_split(folder)

@@ -1,0 +1,1 @@
+"""ADE20K: scenes, every pixel labelled."""
