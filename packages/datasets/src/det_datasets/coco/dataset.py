@@ -17,9 +17,9 @@ from det_datasets.annotated import AnnotatedImages
 from det_datasets.cache import Annotations, cached
 from det_datasets.coco import layout
 from det_datasets.coco.columns import build_columns
-from det_datasets.coco.ground_truth import complete_annotation
+from det_datasets.coco.ground_truth import complete_truth
 from det_datasets.coco.keypoints import find_keypoints
-from det_datasets.coco.schema import CocoFile, ImageEntry, read_bytes
+from det_datasets.coco.schema import CocoFile, read_bytes
 from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
 from detkit.data.stores.store import local_file
@@ -56,9 +56,6 @@ class CocoDataset(AnnotatedImages):
 
     layout: ClassVar[str] = layout.LAYOUT
 
-    image_entry: ClassVar[type[Any]] = ImageEntry
-    """What is read of an entry of `images`; formats that are COCO's but for it have their own, see `CocoFile`."""
-
     def __init__(
         self,
         images: Path | str,
@@ -74,8 +71,8 @@ class CocoDataset(AnnotatedImages):
             raise ValueError("panoptic and panoptic_annotations belong together; give both or neither")
         self.annotation_file = local_file(annotations)
         found = cached(
-            partial(_read, self.annotation_file, self.image_entry, keypoints, min_keypoints),
-            reader=f"{type(self).__name__} 1",
+            partial(_read, self.annotation_file, keypoints, min_keypoints),
+            reader="coco 1",
             sources=[self.annotation_file],
             arguments={"keypoints": keypoints, "min_keypoints": min_keypoints},
         )
@@ -109,19 +106,7 @@ class CocoDataset(AnnotatedImages):
         missing; annotations without box and mask are not in it, nor images that this dataset does not have."""
         data: dict[str, Any] = msgspec.json.decode(read_bytes(self.annotation_file))
         sizes = {self._columns.image_id(index): self.size(index) for index in range(len(self))}
-        data["images"] = [entry for entry in data["images"] if entry["id"] in sizes]
-        count = len(self.categories.keypoints or ())
-        complete = (
-            complete_annotation(entry, *sizes[entry["image_id"]], keypoints=count)
-            for entry in data.get("annotations", ())
-            if entry["image_id"] in sizes
-        )
-        data["annotations"] = [entry for entry in complete if entry is not None]
-        ids = [entry.get("id") for entry in data["annotations"]]
-        if None in ids or len(set(ids)) < len(ids):
-            for number, entry in enumerate(data["annotations"], start=1):
-                entry["id"] = number
-        return data
+        return complete_truth(data, sizes, keypoints=len(self.categories.keypoints or ()))
 
 
 def _pixel_labels(folder: Path | None, truth: PanopticTruth | None) -> PixelLabels | None:
@@ -135,13 +120,21 @@ def _pixel_labels(folder: Path | None, truth: PanopticTruth | None) -> PixelLabe
     return PixelLabels(Path(folder)) if truth is None else truth.pixel_labels(Path(folder))
 
 
-def _read(path: Path, image: type[Any], keypoints: Mapping[str, Any] | None, min_keypoints: int) -> Annotations:
-    file = CocoFile(path, image)
+def _read(path: Path, keypoints: Mapping[str, Any] | None, min_keypoints: int) -> Annotations:
+    return read_annotations(CocoFile(path), keypoints, min_keypoints)
+
+
+def read_annotations(file: CocoFile, keypoints: Mapping[str, Any] | None = None, min_keypoints: int = 0) -> Annotations:
+    """What a file says; see `CocoDataset`. For other formats that are COCO's but for their images or categories, too.
+
+    Raises:
+        ValueError: it lists no images or categories, or its ids or numbers make no sense.
+    """
+    path, problems = file.path, Counter[str]()
     if not file.images:
         raise ValueError(f"{path} lists no images; there is nothing to read")
     if not file.categories:
         raise ValueError(f"{path} defines no categories; at least one is needed")
-    problems: Counter[str] = Counter()
     try:
         named = Categories.from_coco([msgspec.structs.asdict(entry) for entry in file.categories])
         categories = replace(named, keypoints=find_keypoints(file.categories, keypoints, problems))

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from hotcoco import mask as rle
 
 from det_datasets.coco.keypoints import read_points
+
+
+def complete_truth(data: dict[str, Any], sizes: Mapping[Any, tuple[int, int]], *, keypoints: int = 0) -> dict[str, Any]:
+    """Bring what a COCO file holds to what evaluators need; see `complete_annotation`. Images without a size here are
+    left out with their annotations, and annotations get new ids where some are missing or repeat.
+
+    Args:
+        data: is changed.
+        sizes: image id -> (height, width).
+        keypoints: how many each object has.
+    """
+    data["images"] = [entry for entry in data["images"] if entry["id"] in sizes]
+    complete = (
+        complete_annotation(entry, *sizes[entry["image_id"]], keypoints=keypoints)
+        for entry in data.get("annotations", ())
+        if entry["image_id"] in sizes
+    )
+    data["annotations"] = [entry for entry in complete if entry is not None]
+    ids = [entry.get("id") for entry in data["annotations"]]
+    if None in ids or len(set(ids)) < len(ids):
+        for number, entry in enumerate(data["annotations"], start=1):
+            entry["id"] = number
+    return data
 
 
 def complete_annotation(entry: dict[str, Any], height: int, width: int, *, keypoints: int = 0) -> dict[str, Any] | None:

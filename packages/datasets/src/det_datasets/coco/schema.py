@@ -76,19 +76,22 @@ class CocoFile:
     Args:
         path: the JSON file.
         image: type of an entry of `images`, for formats that have other names of files (`file_name` may be a property).
+        category: type of an entry of `categories`, for formats that say more of them.
 
     Raises:
         ValueError: it is missing, not JSON, not COCO, or holds NaN or infinite numbers; the message names the place.
     """
 
-    def __init__(self, path: Path, image: type[Any] = ImageEntry) -> None:
+    def __init__(
+        self, path: Path, image: type[Any] = ImageEntry, category: type[CategoryEntry] = CategoryEntry
+    ) -> None:
         self.path = path
         self._data = read_bytes(path)
         kind = msgspec.defstruct(
             "File",
             [
                 ("images", list[image]),  # type: ignore[valid-type]
-                ("categories", list[CategoryEntry]),
+                ("categories", list[category]),  # type: ignore[valid-type]
                 ("annotations", list[msgspec.Raw], msgspec.field(default_factory=list)),  # test sets have none
             ],
         )
@@ -97,7 +100,7 @@ class CocoFile:
         except msgspec.DecodeError as error:
             raise self._explained(error) from None
         self.images: list[Any] = found.images
-        self.categories: list[CategoryEntry] = found.categories
+        self.categories: list[Any] = found.categories
         self._annotations: list[msgspec.Raw] = found.annotations
 
     def annotations(self, size: int, *, keypoints: bool) -> Iterator[list[Any]]:
