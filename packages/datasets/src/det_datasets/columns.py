@@ -15,6 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 
+MARKS = {"truncated": 1, "occluded": 2}
+"""What else some formats say of objects, and its bit in `Columns.marks`."""
+
+
 @dataclass
 class Strings:
     """Many strings (n,) in two tensors."""
@@ -65,6 +69,8 @@ class Columns:
     rings_of: Tensor  # (A,) int64: where an annotation's rings end
     codes: Tensor  # bytes of all compressed RLE counts, uint8
     code_ends: Tensor  # (A,) int64; annotations without RLE have empty counts
+    marks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))  # (A,) uint8: sums of `MARKS`; or
+    # none (0,), where the format has no such marks
     file: Path | None = field(default=None, init=False)  # that all these are mapped from; see `det_datasets.cache`
 
     def __len__(self) -> int:
@@ -134,6 +140,7 @@ class ColumnsBuilder:
         self._boxes, self._areas, self._keypoints = array("f"), array("f"), array("f")
         self._points, self._ring_ends, self._rings_of = array("f"), array("q"), array("q")
         self._codes, self._code_ends = bytearray(), array("q")
+        self._marks = array("B")
 
     def image(self, id: int | str, name: str, height: int, width: int) -> None:
         """Begin an image: its id, all of them numbers or all of them strings, the name of its file, and its size."""
@@ -154,6 +161,7 @@ class ColumnsBuilder:
         rings: Sequence[Sequence[float]] = (),
         counts: bytes = b"",
         keypoints: Sequence[float] = (),
+        marks: int = 0,
     ) -> None:
         """Add an object to the last image.
 
@@ -166,6 +174,7 @@ class ColumnsBuilder:
             rings: polygons, flat x, y, x, y, ...
             counts: compressed RLE, instead of `rings`.
             keypoints: flat x, y, visibility, ...
+            marks: the sum of those of `MARKS` that it has.
         """
         self._ids.append(len(self._ids) + 1 if id is None else id)
         self._labels.append(label)
@@ -180,6 +189,7 @@ class ColumnsBuilder:
         self._rings_of.append(len(self._ring_ends))
         self._codes += counts
         self._code_ends.append(len(self._codes))
+        self._marks.append(marks)
         self._annotation_ends[-1] = len(self._ids)
 
     def build(self) -> Columns:
@@ -203,6 +213,7 @@ class ColumnsBuilder:
             rings_of=_tensor(self._rings_of, np.int64),
             codes=_tensor(bytes(self._codes), np.uint8),
             code_ends=_tensor(self._code_ends, np.int64),
+            marks=_tensor(self._marks if any(self._marks) else b"", np.uint8),
         )
 
 
@@ -222,12 +233,12 @@ def taken(values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.i
     """The values in ranges, one range after the other; with little memory besides the result."""
     ends = np.cumsum(lengths)
     found = np.empty((int(ends[-1]) if len(ends) else 0, *values.shape[1:]), values.dtype)
-    at_once = 1 << 14
+    at_once = 1 << 12
     for first in range(0, len(starts), at_once):
         part = slice(first, first + at_once)
         where = spread(starts[part], lengths[part])
         end = int(ends[part][-1])
-        found[end - len(where) : end] = values[where]
+        np.take(values, where, axis=0, out=found[end - len(where) : end], mode="clip")  # "raise" would copy
     return found
 
 
