@@ -165,10 +165,14 @@ class Subset(Sampler):
 def labels_in_images(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(image position, label) of each class in each image, once however many objects there are of it."""
     images, labels = (column.numpy() for column in dataset.all_labels())
-    pairs = images * len(dataset.categories) + labels
-    pairs.sort(kind="stable")  # which is faster than others where much is in order already, as the images are
-    images, labels = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(dataset.categories))
-    return images, labels
+    classes = len(dataset.categories)
+    dtype = np.uint32 if len(dataset) * classes < 2**32 else np.uint64  # millions of short numbers are soon sorted
+    pairs = images.astype(dtype) * dtype(classes) + labels.astype(dtype)
+    pairs.sort()
+    new = np.ones(len(pairs), bool)
+    new[1:] = pairs[1:] != pairs[:-1]
+    pairs = pairs[new]
+    return (pairs // dtype(classes)).astype(np.int64), (pairs % dtype(classes)).astype(np.int64)
 
 
 def frequencies(dataset: Dataset) -> list[float]:
