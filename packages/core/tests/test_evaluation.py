@@ -99,6 +99,16 @@ def test_labels_of_pixels_are_matched_by_name() -> None:
     assert relabelling(prediction).semantic.tolist() == [[1, 0, UNLABELLED, 1]]
 
 
+def test_segments_get_the_labels_of_the_dataset() -> None:
+    things = Relabelling(Categories(("cat", "dog", "cow")), Categories(("cow", "cat")))
+    pixels = PixelRelabelling(Categories(("things", "sky", "sea")), Categories(("sky", "things")))
+    given = [(1, True, 2), (2, True, 1), (3, False, 1), (4, False, 2)]
+    segments = [{"id": id, "isthing": thing, "label": label} for id, thing, label in given]
+    found = pixels(things(Prediction((1, 4), panoptic=torch.tensor([[1, 2, 3, 4]]), segments=segments)))
+    assert [tuple(segment.values()) for segment in found.segments] == [(1, True, 0), (3, False, 0)]
+    assert found.panoptic.tolist() == [[1, 2, 3, 4]]
+
+
 def test_no_class_in_common_is_an_error() -> None:
     with pytest.raises(ValueError, match="no class in common: cat; dog, cow"):
         Relabelling(Categories(("cat",)), Categories(("dog", "cow")))

@@ -110,8 +110,8 @@ class Relabelling:
     """From a model's classes to a dataset's, by name (upper and lower case alike): a model may know more classes than a
     dataset, or other ones.
 
-    Predictions of classes that the dataset does not have are dropped; `missing` are the classes that only the dataset
-    has, whose objects the model cannot find.
+    Predictions of classes that the dataset does not have are dropped, of segments the entries, not the pixels;
+    `missing` are the classes that only the dataset has, whose objects the model cannot find.
 
     Raises:
         ValueError: there is no class in common.
@@ -129,11 +129,21 @@ class Relabelling:
 
     def __call__(self, prediction: Prediction) -> Prediction:
         """A prediction on the host with the dataset's labels."""
+        self._relabel_segments(prediction, things=True)
         if not self.needed or "labels" not in prediction:
             return prediction
         labels = self._labels[prediction.labels]
         prediction.set("labels", labels)
         return prediction.select(labels >= 0)
+
+    def _relabel_segments(self, prediction: Prediction, *, things: bool) -> None:
+        """Change the labels of the segments that are things, or of those that are stuff."""
+        if self.needed and "segments" in prediction:
+            named = (
+                {**segment, "label": int(self._labels[segment["label"]])} if segment["isthing"] is things else segment
+                for segment in prediction.segments
+            )
+            prediction.set("segments", [segment for segment in named if segment["label"] >= 0])
 
 
 class PixelRelabelling(Relabelling):
@@ -142,6 +152,7 @@ class PixelRelabelling(Relabelling):
 
     def __call__(self, prediction: Prediction) -> Prediction:
         """A prediction on the host with the dataset's labels of pixels."""
+        self._relabel_segments(prediction, things=False)
         if self.needed and "semantic" in prediction:
             labels = self._labels[prediction.semantic]
             prediction.set("semantic", torch.where(labels < 0, UNLABELLED, labels))

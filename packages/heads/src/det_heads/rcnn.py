@@ -92,6 +92,13 @@ class RCNN(Detector):
             raise ValueError(
                 "panoptic segments need a semantic_head and a `mask` among the heads, or leave out `panoptic`"
             )
+        if panoptic is not None and semantic_categories is not None:
+            apart = [name for name in semantic_categories.names if name in categories.names]
+            if apart:
+                raise ValueError(
+                    f"{', '.join(apart[:3])} are classes both of instances and of pixels; `panoptic` needs one class "
+                    "of pixels, the first, for all things together: read the data with things_together: true"
+                )
         if (roi_trunk is None) != (roi_pooling is None):
             raise ValueError("a roi_trunk and roi_pooling, which says what it sees, go together; give both or neither")
         rotated = {name: head.rotated for name, head in heads.items()}
