@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import coco_evaluation, detectors, fusion, loading, loop, matching, opening
+from benchmarks import coco_evaluation, detectors, fusion, loading, loop, matching, opening, photometric
 
 BENCHMARKS: Mapping[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(detectors.main, name=name) for name in detectors.SUBJECTS},
     "fusion": fusion.main,
     "matching": matching.main,
     "loading": loading.main,
+    "photometric": photometric.main,
     "coco_evaluation": coco_evaluation.main,
     "opening": opening.main,
     "loop": loop.main,

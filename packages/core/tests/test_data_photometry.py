@@ -80,12 +80,11 @@ def test_detectron2s_blends(factor: float) -> None:
     for operation, other in (
         (photometry.brightness, 0.0),
         (photometry.contrast_of_colours, numbers.mean()),
-        (photometry.saturation, grey[..., None]),
+        (photometry.saturation_of_colours, grey[..., None]),
     ):
         expected = np.clip(factor * numbers + (1 - factor) * other, 0, 255).astype(np.uint8)
         found = photometry.changed(pixels, [(operation, factor)]).permute(1, 2, 0)
-        # Weights of grey differ in the fourth digit, and torchvision rounds grey down.
-        assert difference(found, torch.from_numpy(expected)) <= 1 + abs(1 - factor)
+        assert difference(found, torch.from_numpy(expected)) <= 1
 
 
 @given(factor=st.floats(0, 2), shift=st.integers(-18, 18))
@@ -109,7 +108,7 @@ def test_operations_follow_each_other() -> None:
     for step in steps:
         one_by_one = photometry.changed(one_by_one, [step])
     assert torch.equal(photometry.changed(image(), steps), one_by_one)
-    assert torch.equal(one_by_one, F.adjust_contrast(F.adjust_brightness(image(), 1.3), 0.7)[[2, 0, 1]])
+    assert difference(one_by_one, F.adjust_contrast(F.adjust_brightness(image(), 1.3), 0.7)[[2, 0, 1]]) <= 1
 
 
 def test_parts_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:

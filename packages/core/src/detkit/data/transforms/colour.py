@@ -183,7 +183,7 @@ class RandomSaturation(Transform):
         self.intensity = (intensity_min, intensity_max)
 
     def __call__(self, sample: Sample) -> Sample:
-        return _coloured(sample, [(photometry.saturation, number(*self.intensity))])
+        return _coloured(sample, [(photometry.saturation_of_colours, number(*self.intensity))])
 
 
 class RandomLighting(Transform):

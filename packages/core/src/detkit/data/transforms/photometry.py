@@ -8,7 +8,6 @@ float32 planes: large intermediate images cost more than the arithmetic. Every o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -30,15 +29,13 @@ def changed(image: Tensor, operations: Sequence[Operation]) -> tv_tensors.Image:
     layout = torch.preserve_format if by_pixel else torch.contiguous_format
     found = image.as_subclass(Tensor).clone(memory_format=layout)
     planes = found.permute(1, 2, 0).view(-1, 3).T if by_pixel else found.view(3, -1)
-    if by_pixel and all(function in _OF_NUMBERS for function, _ in operations):
-        planes = found.permute(1, 2, 0).view(1, -1)
-    stage: list[Callable[[Tensor], Tensor]] = []
+    stage: list[_Step] = []
     for function, value in operations:
         if function in (contrast, contrast_of_colours):  # the image as it is by now decides
             _run(planes, stage)
-            stage = [partial(_blend, factor=value, other=_mean(planes, grey=function is contrast))]
+            stage = [(_blend, (value, _mean(planes, grey=function is contrast)))]
         else:
-            stage.append(partial(function, factor=value))
+            stage.append((function, (value,)))
     _run(planes, stage)
     return tv_tensors.Image(found)
 
@@ -55,17 +52,24 @@ def added(planes: Tensor, factor: Sequence[float]) -> Tensor:
 
 def contrast(planes: Tensor, factor: float) -> Tensor:
     """Blend with the mean brightness."""
-    return _blend(planes, factor, _mean(planes, grey=True))
+    return _blend(planes, factor, _brightness(planes.mean(dim=1).tolist()))
 
 
 def contrast_of_colours(planes: Tensor, factor: float) -> Tensor:
     """Blend with the mean of all numbers, as Detectron2 does."""
-    return _blend(planes, factor, _mean(planes, grey=False))
+    return _blend(planes, factor, float(planes.mean()))
 
 
 def saturation(planes: Tensor, factor: float) -> Tensor:
     """Blend with the grey image."""
     grey = _grey(planes).mul_(1 - factor)
+    return _whole(planes.mul_(factor).add_(grey))
+
+
+def saturation_of_colours(planes: Tensor, factor: float) -> Tensor:
+    """Blend with the grey image, which is not rounded, as Detectron2 does."""
+    red, green, blue = planes
+    grey = (red * 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114).mul_(1 - factor)
     return _whole(planes.mul_(factor).add_(grey))
 
 
@@ -105,22 +109,29 @@ def permuted(planes: Tensor, factor: Sequence[int]) -> Tensor:
     return planes[list(factor)]
 
 
-_OF_NUMBERS = (brightness, contrast_of_colours)  # which change every number by itself, in whatever order they come
+_Step = tuple[Callable[..., Tensor], tuple[Any, ...]]
 
 
-def _run(planes: Tensor, stage: Sequence[Callable[[Tensor], Tensor]]) -> None:
-    """Do the operations on planes (3, P) uint8, in place."""
+def _run(planes: Tensor, stage: Sequence[_Step]) -> None:
+    """Take the steps on planes (3, P) uint8, in place."""
     if not stage:
         return
+    if all(function in (brightness, _blend) for function, _ in stage):  # every number by itself, as they lie in memory
+        for part in (planes.T if planes.stride(0) == 1 else planes).reshape(-1).split(3 * _PART):
+            numbers = part.float()
+            for function, arguments in stage:
+                numbers = function(numbers, *arguments)
+            part.copy_(numbers.to(torch.int16))  # far faster than from float32
+        return
     for part in planes.split(_PART, dim=1):
-        numbers = _numbers(part)
-        for operation in stage:
-            numbers = operation(numbers)
+        numbers = _apart(part)
+        for function, arguments in stage:
+            numbers = function(numbers, *arguments)
         for room, plane in zip(part.numpy(), numbers.numpy(), strict=True):
             room[:] = plane
 
 
-def _numbers(part: Tensor) -> Tensor:
+def _apart(part: Tensor) -> Tensor:
     """Planes (3, P) uint8 as float32, one after the other in memory. NumPy is the fastest at it."""
     numbers = torch.empty(part.shape)
     for room, plane in zip(numbers.numpy(), part.numpy(), strict=True):
@@ -129,11 +140,15 @@ def _numbers(part: Tensor) -> Tensor:
 
 
 def _mean(planes: Tensor, grey: bool) -> float:
-    """The mean brightness of planes (3, P), or that of all their numbers."""
-    parts = (_numbers(part) for part in planes.split(_PART, dim=1))
-    if grey:
-        return sum(float(_grey(part).sum()) for part in parts) / planes.shape[1]
-    return sum(float(part.sum()) for part in parts) / planes.numel()
+    """The mean brightness of planes (3, P) uint8, or that of all their numbers."""
+    sums = sum((part.float().sum(dim=1) for part in planes.split(_PART, dim=1)), torch.zeros(3))
+    colours = (sums / planes.shape[1]).tolist()
+    return _brightness(colours) if grey else sum(colours) / 3
+
+
+def _brightness(colours: Sequence[float]) -> float:
+    """That of the mean of many colours. Each of them is rounded down, which is half a grey level on average."""
+    return max(0.0, sum(share * colour for share, colour in zip(GREY, colours, strict=True)) - 0.5)
 
 
 def _blend(planes: Tensor, factor: float, other: float) -> Tensor:
