@@ -15,7 +15,7 @@ from hotcoco import mask as rle  # unlike pycocotools' it checks counts before i
 from det_datasets.coco.keypoints import MALFORMED, NUMBERS
 from det_datasets.coco.schema import CocoFile, DoubtfulEntry, KeypointsEntry, Rle, Segmentation
 
-_AT_ONCE = 128
+_AT_ONCE = 64
 """Annotations whose Python objects exist at a time: few enough to stay in the processor's cache, which halves the time
 that they take."""
 
