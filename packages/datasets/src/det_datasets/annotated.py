@@ -111,6 +111,17 @@ class AnnotatedImages(Dataset):
         """The file of an image as it is. ValueError naming it if it cannot be read."""
         return self._images.read(self._name(index))
 
+    def difficult(self, index: int) -> Tensor:
+        """Which objects (N,) bool of an image are difficult: neither finding nor missing them counts."""
+        start, end = span(self._columns.annotation_ends, index)
+        return self._columns.difficult[start:end].clone()
+
+    def marks(self, index: int) -> Tensor:
+        """What else is said of an image's objects, (N,) uint8: sums of `MARKS`."""
+        start, end = span(self._columns.annotation_ends, index)
+        known = self._columns.marks
+        return known[start:end].clone() if len(known) else torch.zeros(end - start, dtype=torch.uint8)
+
     def _name(self, index: int) -> str:
         return self._columns.names[index]
 

@@ -45,6 +45,18 @@ def detkit_components() -> list[Component]:
             summary="Cityscapes' fine annotations: objects, groups, labels of pixels, panoptic segments",
         ),
         Component(
+            kind="dataset",
+            name="voc",
+            target="det_datasets.voc.dataset:VocDataset",
+            summary="PASCAL VOC's XML: boxes, difficult objects, masks",
+        ),
+        Component(
+            kind="evaluator",
+            name="voc",
+            target="det_datasets.voc.evaluator:VocEvaluator",
+            summary="AP of boxes as PASCAL VOC defines it, at eleven recalls and below the curve",
+        ),
+        Component(
             kind="evaluator",
             name="cityscapes-instances",
             target="det_datasets.cityscapes.instances:CityscapesInstanceEvaluator",
@@ -61,6 +73,12 @@ def detkit_components() -> list[Component]:
             name="records",
             target="det_datasets.records.dataset:Records",
             summary="Detectron2's lists of dicts, from Python code",
+        ),
+        Component(
+            kind="dataset",
+            name="webdataset",
+            target="det_datasets.webdataset.dataset:WebDataset",
+            summary="Tar shards in WebDataset's layout, with COCO annotations for each image",
         ),
         Component(
             kind="evaluator",
@@ -118,8 +136,20 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="command",
+            name="data-make-voc",
+            target="det_datasets.voc.command:main",
+            summary="a tiny dataset in PASCAL VOC's layout",
+        ),
+        Component(
+            kind="command",
             name="data-make-shapes",
             target="det_datasets.shapes.command:main",
             summary="a seeded practice dataset of shapes on textured backgrounds",
+        ),
+        Component(
+            kind="command",
+            name="data-make-webdataset",
+            target="det_datasets.webdataset.command:main",
+            summary="a tiny dataset in WebDataset's layout",
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import ClassVar
@@ -20,9 +21,10 @@ from detkit.testing.transform import assert_equal
 
 
 class DatasetContract(ContractBase, contract=True):
-    """Tests that a dataset reader passes. The subclass sets `name`, that of the component, and writes a dataset."""
+    """Tests that a dataset reader passes. The subclass sets `name`, that of the component, unless the dataset is none,
+    and writes a dataset."""
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
 
     def make(self, folder: Path) -> Dataset:
         """Write a dataset of image files into an empty folder and open it: at least three images, one of them without
@@ -36,7 +38,7 @@ class DatasetContract(ContractBase, contract=True):
 
     def test_make_makes_what_the_contract_needs(self, dataset: Dataset) -> None:
         """Otherwise the other tests would test little."""
-        assert type(dataset) is registry().load("dataset", self.name)
+        assert not self.name or type(dataset) is registry().load("dataset", self.name)
         counts = [len(dataset[index].target["labels"]) for index in range(len(dataset))]
         assert len(counts) >= 3
         if not len(dataset.categories):  # pixels alone are labelled
@@ -121,6 +123,19 @@ class DatasetContract(ContractBase, contract=True):
                     label = 0 if together else pixels.index(names[label])
                 assert (semantic[mask] == label).float().mean() > 0.9  # different files may differ at borders
 
+    def test_annotations_are_known_without_reading_images(self, dataset: Dataset) -> None:
+        """`labels`, `all_labels`, `sizes` and `image_id` say the same as the samples."""
+        samples = [dataset[index] for index in range(len(dataset))]
+        labels = [sample.target["labels"] for sample in samples]
+        images, of_all = dataset.all_labels()
+        assert images.dtype == of_all.dtype == torch.int64
+        assert images.tolist() == [index for index, entry in enumerate(labels) for _ in entry]
+        assert of_all.tolist() == [label for entry in labels for label in entry.tolist()]
+        for index, sample in enumerate(samples):
+            assert torch.equal(dataset.labels(index), labels[index])
+            assert dataset.image_id(index) == sample.info["image_id"]
+        assert dataset.sizes().tolist() == [list(dataset.size(index)) for index in range(len(dataset))]
+
     def test_images_are_known_by_unique_ids(self, dataset: Dataset) -> None:
         """`info` has the dataset's own image_id, by which results are told apart, and the path, which errors name."""
         infos = [dataset[index].info for index in range(len(dataset))]
@@ -143,7 +158,10 @@ class DatasetContract(ContractBase, contract=True):
     def test_a_missing_image_is_named(self, dataset: Dataset) -> None:
         """An image that cannot be read is a ValueError that names the file."""
         path = Path(dataset[0].info["path"])
-        path.unlink()
+        if "::" in path.name:  # a shard and what is in it; it may be open, so that removing it would change nothing
+            os.truncate(str(path).partition("::")[0], 0)
+        else:
+            path.unlink()
         with pytest.raises(ValueError, match=path.name):
             dataset[0]
 

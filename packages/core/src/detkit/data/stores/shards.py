@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,7 +123,7 @@ class ShardStore(ImageStore):
 
 def states_of(files: Files, shards: Sequence[str]) -> list[State]:
     """What each shard is like now. ValueError naming one that cannot be read."""
-    return _of_each(files.state, shards, shards)
+    return list(of_each_shard(files.state, shards, shards))
 
 
 def members_of(files: Files, shards: Sequence[str], states: Sequence[State]) -> list[list[Member]]:
@@ -137,10 +137,12 @@ def members_of(files: Files, shards: Sequence[str], states: Sequence[State]) -> 
             known = None  # most shards have none beside them
         return read_members(files, shard, state.size) if known is None else known
 
-    return _of_each(members, shards, shards, states)
+    return list(of_each_shard(members, shards, shards, states))
 
 
-def _of_each(call: Callable[..., T], shards: Sequence[str], *arguments: Sequence[Any]) -> list[T]:
+def of_each_shard(call: Callable[..., T], shards: Sequence[str], *arguments: Sequence[Any]) -> Iterator[T]:
+    """What a call gives for each shard, in their order; an `OSError` of it becomes a ValueError naming the shard."""
+
     def named(shard: str, *each: Any) -> T:
         try:
             return call(*each)
@@ -148,9 +150,10 @@ def _of_each(call: Callable[..., T], shards: Sequence[str], *arguments: Sequence
             raise ValueError(f"cannot read the shard {shard}: {error.strerror or error}") from error
 
     if not is_url(shards[0]):
-        return list(map(named, shards, *arguments))
+        yield from map(named, shards, *arguments)
+        return
     with ThreadPoolExecutor(READERS) as pool:  # nearly all of the time is waiting for an answer
-        return list(pool.map(named, shards, *arguments))
+        yield from pool.map(named, shards, *arguments)
 
 
 def write_index(shard: Path) -> Path:

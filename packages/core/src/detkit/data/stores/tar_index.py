@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +24,30 @@ class Member:
     size: int
 
 
-def read_members(files: Files, location: str, size: int) -> list[Member]:
-    """The regular files of an uncompressed tar file of `size` bytes, found by walking through it.
+@contextmanager
+def open_tar(files: Files, location: str, size: int) -> Iterator[tarfile.TarFile]:
+    """An uncompressed tar file of `size` bytes, to be walked through.
 
     Raises:
-        OSError: it is missing, cut short or no such file.
+        OSError: then or later: it is missing, cut short or no such file.
     """
     source = io.BufferedReader(_Ranges(files, location, size), BLOCK)
     try:
         with tarfile.open(fileobj=source, mode="r:") as tar:
-            found = [
-                Member(entry.name.removeprefix("./"), entry.offset_data, entry.size) for entry in tar if entry.isreg()
-            ]
+            yield tar
     except tarfile.TarError as error:
         raise OSError(f"it is no uncompressed tar file, or is cut short ({error})") from error
+
+
+def member_name(entry: tarfile.TarInfo) -> str:
+    """The name of a member without the `./` that tar puts before those of `tar cf x.tar .`."""
+    return entry.name.removeprefix("./")
+
+
+def read_members(files: Files, location: str, size: int) -> list[Member]:
+    """The regular files of a tar file, found by walking through it. Errors are those of `open_tar`."""
+    with open_tar(files, location, size) as tar:
+        found = [Member(member_name(entry), entry.offset_data, entry.size) for entry in tar if entry.isreg()]
     if found and found[-1].offset + found[-1].size > size:
         raise OSError("it is cut short")
     return found
