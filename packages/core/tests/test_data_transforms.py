@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import tv_tensors
@@ -74,6 +74,7 @@ ALL: list[Callable[[], Transform]] = [
 
 @pytest.mark.parametrize("make", ALL)
 @given(sample=SAMPLES, seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=30)
 def test_masks_lie_where_the_image_is_bright(make: Callable[[], Transform], sample: Sample, seed: int) -> None:
     torch.manual_seed(seed)
     moved = cut_to_canvas(make()(sample))
@@ -116,6 +117,7 @@ def test_torchs_seed_decides(make: Callable[[], Transform]) -> None:
 
 
 @given(SAMPLES)
+@settings(deadline=None, max_examples=30)
 def test_mirroring_twice_changes_nothing(sample: Sample) -> None:
     flip = Flip(1.0, 1.0)
     twice = flip(flip(sample))
@@ -126,6 +128,7 @@ def test_mirroring_twice_changes_nothing(sample: Sample) -> None:
 
 
 @given(SAMPLES)
+@settings(deadline=None, max_examples=30)
 def test_key_points_stay_in_the_middle_of_their_box(sample: Sample) -> None:
     moved = ResizeShortestEdge([96], 200)(Flip(1.0, 1.0)(sample)).target
     boxes = moved["boxes"].as_subclass(Tensor)
