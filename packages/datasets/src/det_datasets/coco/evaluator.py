@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -22,6 +24,9 @@ from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
 log = logging.getLogger(__name__)
+
+Record = tuple[Any, dict[str, Any]]
+"""An image's id, and what is kept of its predictions."""
 
 AREAS: Mapping[str, tuple[float, float]] = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 """COCO's sizes of objects in square pixels, both ends included."""
@@ -59,6 +64,12 @@ class CocoEvaluator(Evaluator):
         ValueError: an engine, numbers or sizes that there cannot be.
     """
 
+    name: ClassVar[str] = "coco"
+    """Of the evaluator and of the files it writes."""
+
+    federated: ClassVar[bool] = False
+    """See `engines.Task`."""
+
     def __init__(
         self,
         *,
@@ -89,8 +100,8 @@ class CocoEvaluator(Evaluator):
         truth = dataset.ground_truth()
         if not isinstance(truth, dict) or not {"images", "annotations", "categories"} <= truth.keys():
             raise ValueError(
-                f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'coco' compares with; "
-                "use the evaluator of its format"
+                f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator {self.name!r} compares "
+                "with; use the evaluator of its format"
             )
         self._log = ResultLog()
         self._truth = truth
@@ -108,7 +119,8 @@ class CocoEvaluator(Evaluator):
             raise ValueError(f"a prediction for image {image_id!r}, which the dataset does not have")
         if "labels" not in prediction:
             raise ValueError(
-                "the evaluator 'coco' compares classes, and these predictions have none; use the evaluator 'proposals'"
+                f"the evaluator {self.name!r} compares classes, and these predictions have none; use the evaluator "
+                "'proposals'"
             )
         labels = prediction.labels.numpy(force=True).astype(np.int32)
         if len(labels) and labels.max() >= len(self._ids):
@@ -150,23 +162,37 @@ class CocoEvaluator(Evaluator):
         missing = len(self._images) - len(self._log)
         if missing:
             log.warning("%d of %d images have no prediction; their objects count as missed", missing, len(self._images))
+        self._sections, self._classes = {}, {}
+        with _collector_paused():
+            self._compute()
+        return {section: dict(values) for section, values in self._sections.items()}
+
+    def _compute(self) -> None:
+        """Fill in `_sections` and `_classes`."""
+        self._add_sections(self._log.items(), self._limits)
+
+    def _add_sections(self, records: Iterable[Record], limits: tuple[int, ...], suffix: str = "") -> None:
+        """Add the sections of what is in these records, with a suffix to their names."""
         numbers = self._image_numbers()
-        found, rotated = self._found(numbers)
+        found, rotated = self._found(numbers, records)
         sections = ["bbox"]
         sections += ["segm"] if found.masks is not None else []
         sections += ["boundary"] if found.boundaries is not None else []
         sections += ["keypoints"] if found.points is not None else []
         places = np.searchsorted(sorted(entry["id"] for entry in self._truth["categories"]), self._ids).tolist()
-        self._sections, self._classes = {}, {}
         for section in sections:
             points = section == "keypoints"
             areas = {name: AREAS[name] for name in "ml"} if points else self._areas
-            limits = (engines.KEYPOINT_LIMIT,) if points else self._limits
-            curves = self._curves(section, found, rotated, areas, limits, numbers)
-            self._sections[section] = summary.metrics(curves, tuple(areas), limits, keypoints=points)
-            each = [summary.metrics(curves, tuple(areas), limits, keypoints=points, label=place) for place in places]
-            self._classes[section] = {name: [values[name] for values in each] for name in self._sections[section]}
-        return {section: dict(values) for section, values in self._sections.items()}
+            most = (engines.KEYPOINT_LIMIT,) if points else limits
+            curves = self._curves(section, found, rotated, areas, most, numbers)
+            values = summary.metrics(curves, tuple(areas), most, keypoints=points)
+            each = [summary.metrics(curves, tuple(areas), most, keypoints=points, label=place) for place in places]
+            self._classes[section + suffix] = {name: [of_class[name] for of_class in each] for name in values}
+            self._sections[section + suffix] = self._with_groups(values, curves)
+
+    def _with_groups(self, values: dict[str, float | None], curves: Curves) -> dict[str, float | None]:
+        """Metric -> value, with those of groups of classes, where a format has some."""
+        return values
 
     def _image_numbers(self) -> dict[Any, int]:
         """What images are called in the computation: libraries need whole numbers, in the order of ids."""
@@ -174,15 +200,15 @@ class CocoEvaluator(Evaluator):
             return {image_id: image_id for image_id in self._images}
         return {image_id: number for number, image_id in enumerate(sorted(self._images), start=1)}
 
-    def _found(self, numbers: Mapping[Any, int]) -> tuple[engines.Found, bool]:
-        """All detections, and whether their boxes are compared as rotated ones."""
+    def _found(self, numbers: Mapping[Any, int], records: Iterable[Record]) -> tuple[engines.Found, bool]:
+        """All detections of records, and whether their boxes are compared as rotated ones."""
         columns: list[NDArray[np.float64]] = []
         areas, points = [np.zeros(0)], []
         masks: list[dict[str, Any]] = []
         boundaries: list[dict[str, Any]] = []
         missing = set() if len(self._log) else {"masks", "boundaries", "keypoints"}
         rotated = self._rotated
-        for image_id, record in self._log.items():
+        for image_id, record in records:
             missing.update({"masks", "boundaries", "keypoints"} - record.keys())
             boxes = record["boxes"].astype(np.float64)
             rotated = rotated or boxes.shape[1] == 5
@@ -217,13 +243,25 @@ class CocoEvaluator(Evaluator):
     ) -> Curves:
         truth = {**self._truth, "images": [{**entry, "id": numbers[entry["id"]]} for entry in self._truth["images"]]}
         truth["annotations"] = [
-            {**_comparable(entry, section), "image_id": numbers[entry["image_id"]]}
+            {**self._comparable(entry, section), "image_id": numbers[entry["image_id"]]}
             for entry in self._truth["annotations"]
         ]
         sigmas = self._keypoints.sigmas if self._keypoints is not None else ()
-        task = engines.Task(section, truth, limits, (engines.EVERYTHING, *areas.values()), sigmas)
+        task = engines.Task(section, truth, limits, (engines.EVERYTHING, *areas.values()), sigmas, self.federated)
         own = section == "boundary" or (section == "bbox" and rotated)
         return (engines.with_own_rules if own else self._engine)(task, found)
+
+    def _comparable(self, entry: dict[str, Any], section: str) -> dict[str, Any]:
+        """An annotation as a section compares it. Without a mask it is a crowd that fills its box, for masks: COCO ignores
+        it. One that is difficult has a size that is in no range, or no keypoints that count: COCO ignores it too, and pairs
+        it with one detection at most."""
+        if section in ("segm", "boundary") and "segmentation" not in entry:
+            x, y, width, height = entry["bbox"]
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            entry = {**entry, "iscrowd": 1, "segmentation": [corners]}
+        if entry.get("ignore"):
+            entry = {**entry, **({"num_keypoints": 0} if section == "keypoints" else {"area": _OUT_OF_RANGE})}
+        return entry
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         counts = dict.fromkeys(self._ids.tolist(), 0)
@@ -232,10 +270,10 @@ class CocoEvaluator(Evaluator):
         return summary.tables(self._sections, self._classes, dict(zip(self._names, counts.values(), strict=True)))
 
     def save(self, folder: Path) -> None:
-        """Write `coco_instances_results.json`, which COCO's own tools read, and `coco_per_class.json`: section ->
-        metric -> class -> value."""
+        """Write `NAME_instances_results.json`, which the dataset's own tools read, and `NAME_per_class.json`: section
+        -> metric -> class -> value. NAME is that of the evaluator."""
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "coco_instances_results.json") as file:
+        with whole_file(folder / f"{self.name}_instances_results.json") as file:
             before = b"["
             for entry in self._entries():
                 file.write(before + msgspec.json.encode(entry))
@@ -245,7 +283,7 @@ class CocoEvaluator(Evaluator):
             section: {name: dict(zip(self._names, values, strict=True)) for name, values in metrics.items()}
             for section, metrics in self._classes.items()
         }
-        write_whole(folder / "coco_per_class.json", msgspec.json.encode(named).decode())
+        write_whole(folder / f"{self.name}_per_class.json", msgspec.json.encode(named).decode())
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         """Detections in COCO's results form, one after the other, with what was compared."""
@@ -261,6 +299,19 @@ class CocoEvaluator(Evaluator):
                 if "keypoints" in self._sections:
                     entry["keypoints"] = record["keypoints"][number].astype(np.float64).ravel().tolist()
                 yield entry
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without the collector of cycles, which would go through half a million new dicts, none of them in a cycle, again
+    and again: a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _mask_fields(masks: Tensor | list[dict[str, Any]], *, boundary: bool) -> dict[str, Any]:
@@ -289,16 +340,3 @@ def _with_angles(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     sizes = columns[:, 3:5]
     upright = (columns[:, :1], columns[:, 1:3] + sizes / 2, sizes, np.zeros((len(columns), 1)), columns[:, 5:])
     return np.concatenate(upright, axis=1)
-
-
-def _comparable(entry: dict[str, Any], section: str) -> dict[str, Any]:
-    """An annotation as a section compares it. Without a mask it is a crowd that fills its box, for masks: COCO ignores
-    it. One that is difficult has a size that is in no range, or no keypoints that count: COCO ignores it too, and pairs
-    it with one detection at most."""
-    if section in ("segm", "boundary") and "segmentation" not in entry:
-        x, y, width, height = entry["bbox"]
-        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
-        entry = {**entry, "iscrowd": 1, "segmentation": [corners]}
-    if entry.get("ignore"):
-        entry = {**entry, **({"num_keypoints": 0} if section == "keypoints" else {"area": _OUT_OF_RANGE})}
-    return entry
