@@ -29,7 +29,7 @@ from detkit.structures.categories import Categories
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; another number for each change of `Columns` or of this module that old files do not fit."""
 
 SMALL = 16 << 20

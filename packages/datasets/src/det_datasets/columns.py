@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-
 MARKS = {"truncated": 1, "occluded": 2}
 """What else some formats say of objects, and its bit in `Columns.marks`."""
 

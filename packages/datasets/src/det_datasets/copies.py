@@ -1,0 +1,72 @@
+"""What writers of formats do with images: they copy the files, or encode them where the format wants others."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from det_datasets.annotated import AnnotatedImages
+from det_datasets.columns import MARKS
+from det_datasets.headers import orientation
+from detkit.interfaces import Dataset
+
+JPEG_QUALITY = 95
+
+
+def image_names(splits: Mapping[str, Dataset]) -> dict[str, list[str]]:
+    """A name without suffix for every image of every split, no two the same: that of its file; else, where several
+    files have it, with the split before it; else the split and a number."""
+    names = {split: [_place(dataset, index).stem for index in range(len(dataset))] for split, dataset in splits.items()}
+    if _repeats(names):
+        names = {split: [f"{split}_{name}" for name in each] for split, each in names.items()}
+    if _repeats(names):
+        names = {split: [f"{split}_{number:06}" for number in range(len(each))] for split, each in names.items()}
+    return names
+
+
+def write_image(dataset: Dataset, index: int, folder: Path, name: str, suffixes: Sequence[str] = (".jpg",)) -> str:
+    """Write an image of a dataset into a folder: a copy of its file if the format takes one with such a suffix, else,
+    or if the file's EXIF orientation would turn it, encoded anew for the first of `suffixes`.
+
+    Returns:
+        the name of the file, with its suffix.
+    """
+    source = _place(dataset, index)
+    suffix = source.suffix.lower().replace(".jpeg", ".jpg")
+    if suffix in suffixes and (isinstance(dataset, AnnotatedImages) or source.is_file()):
+        data = dataset.encoded(index) if isinstance(dataset, AnnotatedImages) else source.read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            upright = orientation(picture) == 1
+        if upright:
+            (folder / f"{name}{suffix}").write_bytes(data)
+            return f"{name}{suffix}"
+    pixels = Image.fromarray(dataset[index].image.permute(1, 2, 0).numpy())
+    target = folder / f"{name}{suffixes[0]}"
+    pixels.save(target, quality=JPEG_QUALITY)  # others than JPEG take no notice
+    return target.name
+
+
+def flags(dataset: Dataset, index: int) -> list[tuple[bool, bool, bool]]:
+    """Whether each object of an image is difficult, truncated, occluded. Crowds are difficult, for formats that have
+    none: neither finding nor missing them counts."""
+    if not isinstance(dataset, AnnotatedImages):
+        return [(crowd, False, False) for crowd in dataset[index].target["crowd"].tolist()]
+    target = dataset.target(index)
+    difficult = (dataset.difficult(index) | target["crowd"]).tolist()
+    marks = dataset.marks(index)
+    truncated, occluded = ((marks & MARKS[name] > 0).tolist() for name in ("truncated", "occluded"))
+    return list(zip(difficult, truncated, occluded, strict=True))
+
+
+def _place(dataset: Dataset, index: int) -> Path:
+    place = dataset.place(index) if isinstance(dataset, AnnotatedImages) else dataset[index].info["path"]
+    return Path(place)
+
+
+def _repeats(names: Mapping[str, list[str]]) -> bool:
+    counts = Counter(name for each in names.values() for name in each)
+    return any(count > 1 for count in counts.values())

@@ -1,0 +1,1 @@
+"""PASCAL VOC: reader, writer and metrics."""
