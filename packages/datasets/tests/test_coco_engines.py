@@ -129,6 +129,13 @@ def test_engines_agree_to_the_last_digit(seed: int, options: dict[str, Any]) -> 
     assert ours.tables() == theirs.tables()
 
 
+def test_only_the_sections_that_are_asked_for_are_computed() -> None:
+    annotations, predictions = scene(1)
+    found = evaluator_of(Truth(annotations), predictions, sections=["boundary", "segm"]).compute()
+    assert list(found) == ["segm", "boundary"]
+    assert found["segm"] == evaluator_of(Truth(annotations), predictions).compute()["segm"]
+
+
 def test_images_with_names_keep_them(tmp_path: Path) -> None:
     annotations, predictions = scene(0)
     numbers, names = Truth(annotations), Truth(annotations, names=True)
@@ -184,6 +191,7 @@ def test_a_difficult_object_need_not_be_found_and_may_be(section: str, engine: s
         ({"max_dets": [0, 3]}, "max_dets is .0, 3."),
         ({"areas": {"5": [0, 3]}}, "areas has 5"),
         ({"areas": {"a": [3, 0]}}, "areas has a"),
+        ({"sections": ["bbox", "mask"]}, "sections has mask; there are bbox, segm, boundary, keypoints"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -30,7 +30,7 @@ Record = tuple[Any, dict[str, Any]]
 
 AREAS: Mapping[str, tuple[float, float]] = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 """COCO's sizes of objects in square pixels, both ends included."""
-_OUT_OF_RANGE = 1e12  # square pixels, in no range: such objects are ignored
+OUT_OF_RANGE = 1e12  # square pixels, in no range: such objects are ignored
 
 
 class CocoEvaluator(Evaluator):
@@ -57,6 +57,7 @@ class CocoEvaluator(Evaluator):
         boundary: also the section "boundary" of Boundary IoU (Cheng et al., 2021), where predictions have masks: that
             of masks, but an overlap is never more than the IoU of the masks' boundaries, which are 0.02 of the image's
             diagonal wide. Takes about as long as encoding the masks.
+        sections: only these; all that predictions have by default.
         engine: "hotcoco", or "pycocotools", which defines the numbers and is slower: they are the same to the last
             digit. Rotated boxes and boundaries are not for either.
 
@@ -76,8 +77,11 @@ class CocoEvaluator(Evaluator):
         max_dets: Sequence[int] = (1, 10, 100),
         areas: Mapping[str, Sequence[float]] | None = None,
         boundary: bool = False,
+        sections: Sequence[str] | None = None,
         engine: str = "hotcoco",
     ) -> None:
+        if unknown := sorted(set(sections or ()) - set(SECTIONS)):
+            raise ValueError(f"sections has {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
         if engine not in engines.ENGINES:
             raise ValueError(f"engine is {engine!r}; there are {', '.join(engines.ENGINES)}")
         if not max_dets or any(not isinstance(number, int) or number < 1 for number in max_dets):
@@ -92,7 +96,8 @@ class CocoEvaluator(Evaluator):
         self._limits = tuple(sorted(set(max_dets)))
         most = engines.EVERYTHING[1]
         self._areas = {name: (float(each[0]), min(float(each[1]), most)) for name, each in areas.items()}
-        self._boundary = boundary
+        self._boundary = boundary or "boundary" in (sections or ())
+        self._wanted = SECTIONS if sections is None else tuple(sections)
         self._engine = engines.ENGINES[engine]
         self._log = ResultLog()
 
@@ -175,12 +180,16 @@ class CocoEvaluator(Evaluator):
         """Add the sections of what is in these records, with a suffix to their names."""
         numbers = self._image_numbers()
         found, rotated = self._found(numbers, records)
-        sections = ["bbox"]
-        sections += ["segm"] if found.masks is not None else []
-        sections += ["boundary"] if found.boundaries is not None else []
-        sections += ["keypoints"] if found.points is not None else []
+        there = {
+            "bbox": True,
+            "segm": found.masks is not None,
+            "boundary": found.boundaries is not None,
+            "keypoints": found.points is not None,
+        }
         places = np.searchsorted(sorted(entry["id"] for entry in self._truth["categories"]), self._ids).tolist()
-        for section in sections:
+        for section in SECTIONS:
+            if section not in self._wanted or not there[section]:
+                continue
             points = section == "keypoints"
             areas = {name: AREAS[name] for name in "ml"} if points else self._areas
             most = (engines.KEYPOINT_LIMIT,) if points else limits
@@ -252,15 +261,15 @@ class CocoEvaluator(Evaluator):
         return (engines.with_own_rules if own else self._engine)(task, found)
 
     def _comparable(self, entry: dict[str, Any], section: str) -> dict[str, Any]:
-        """An annotation as a section compares it. Without a mask it is a crowd that fills its box, for masks: COCO ignores
-        it. One that is difficult has a size that is in no range, or no keypoints that count: COCO ignores it too, and pairs
-        it with one detection at most."""
+        """An annotation as a section compares it. Without a mask it is a crowd that fills its box, for masks: COCO
+        ignores it. One that is difficult has a size that is in no range, or no keypoints that count: COCO ignores it
+        too, and pairs it with one detection at most."""
         if section in ("segm", "boundary") and "segmentation" not in entry:
             x, y, width, height = entry["bbox"]
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]
             entry = {**entry, "iscrowd": 1, "segmentation": [corners]}
         if entry.get("ignore"):
-            entry = {**entry, **({"num_keypoints": 0} if section == "keypoints" else {"area": _OUT_OF_RANGE})}
+            entry = {**entry, **({"num_keypoints": 0} if section == "keypoints" else {"area": OUT_OF_RANGE})}
         return entry
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
