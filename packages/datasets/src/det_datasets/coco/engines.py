@@ -33,6 +33,9 @@ class Task:
         limits: so many of the best detections of an image and class count, rising.
         ranges: least and greatest size of objects, the first that of all.
         sigmas: of keypoints.
+        federated: by the rules of LVIS: a detection counts where its class is annotated or among `neg_category_ids` of
+            the image, and one of `not_exhaustive_category_ids` is not wrong when it finds nothing. For hotcoco, and for
+            own rules, which get only detections that count.
     """
 
     section: str
@@ -40,6 +43,7 @@ class Task:
     limits: tuple[int, ...]
     ranges: tuple[tuple[float, float], ...]
     sigmas: tuple[float, ...] = ()
+    federated: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ def with_hotcoco(task: Task, found: Found) -> Curves:
         detections.update_anns(ids=np.arange(1, len(found.columns) + 1), area=found.areas)
     else:
         detections = truth.load_res(found.columns)
-    return _evaluated(hotcoco.COCOeval(truth, detections, task.section), task)
+    if task.federated:
+        detections = detections.cap_detections_per_image(None)  # the cap of an image was applied before
+    return _evaluated(hotcoco.COCOeval(truth, detections, task.section, lvis_style=task.federated), task)
 
 
 def with_pycocotools(task: Task, found: Found) -> Curves:
@@ -133,14 +139,16 @@ def with_own_rules(task: Task, found: Found) -> Curves:
     objects: dict[int, list[dict[str, Any]]] = {}
     for entry in task.truth["annotations"]:
         objects.setdefault(entry["image_id"], []).append(entry)
-    sizes = {entry["id"]: (entry.get("height"), entry.get("width")) for entry in task.truth["images"]}
+    images = {entry["id"]: entry for entry in task.truth["images"]}
     overlaps = _boundary_overlaps if task.section == "boundary" else _rotated_overlaps
     matches = Matches(task.ranges, task.limits)
     for image_id, rows in _images(found.columns[:, 0], objects):
         entries = objects.get(image_id, [])
         crowd = np.array([entry["iscrowd"] for entry in entries], bool)
+        image = images[image_id]
+        incomplete = image["not_exhaustive_category_ids"] if task.federated else ()
         matches.add(
-            overlaps(found, rows, entries, crowd, sizes[image_id]),
+            overlaps(found, rows, entries, crowd, (image.get("height"), image.get("width"))),
             labels=np.array([classes[id] for id in found.columns[rows, -1].tolist()], np.int64),
             scores=found.columns[rows, -2],
             areas=found.columns[rows, 3:5].prod(axis=1) if found.areas is None else found.areas[rows],
@@ -148,6 +156,7 @@ def with_own_rules(task: Task, found: Found) -> Curves:
             object_areas=np.array([entry["area"] for entry in entries], np.float64),
             ignored=crowd,
             crowd=crowd,
+            pardoned=np.isin(found.columns[rows, -1], incomplete),
         )
     return matches.curves(len(classes))
 

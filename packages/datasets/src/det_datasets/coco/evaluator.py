@@ -30,6 +30,7 @@ Record = tuple[Any, dict[str, Any]]
 
 AREAS: Mapping[str, tuple[float, float]] = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 """COCO's sizes of objects in square pixels, both ends included."""
+SECTIONS = ("bbox", "segm", "boundary", "keypoints")
 OUT_OF_RANGE = 1e12  # square pixels, in no range: such objects are ignored
 
 
@@ -273,10 +274,14 @@ class CocoEvaluator(Evaluator):
         return entry
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+        return summary.tables(self._sections, self._classes, self._counts())
+
+    def _counts(self) -> dict[str, int]:
+        """Class -> number of objects that count."""
         counts = dict.fromkeys(self._ids.tolist(), 0)
         for entry in self._truth["annotations"]:
             counts[entry["category_id"]] += not (entry["iscrowd"] or entry.get("ignore"))
-        return summary.tables(self._sections, self._classes, dict(zip(self._names, counts.values(), strict=True)))
+        return dict(zip(self._names, counts.values(), strict=True))
 
     def save(self, folder: Path) -> None:
         """Write `NAME_instances_results.json`, which the dataset's own tools read, and `NAME_per_class.json`: section

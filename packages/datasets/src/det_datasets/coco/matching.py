@@ -92,6 +92,7 @@ class Matches:
         object_areas: NDArray[np.float64],
         ignored: NDArray[np.bool_],
         crowd: NDArray[np.bool_],
+        pardoned: NDArray[np.bool_] | None = None,
     ) -> None:
         """Match the D detections and G objects of an image.
 
@@ -100,11 +101,15 @@ class Matches:
             labels, scores, areas: (D,) of the detections, in any order.
             object_labels, object_areas: (G,) of the objects.
             ignored, crowd: (G,) see `match`; objects whose area is out of range are ignored too.
+            pardoned: (D,) detections that are not wrong when they find nothing.
         """
         order = np.argsort(-scores, kind="stable")
         ranks = _ranks(labels[order])
         order, ranks = order[ranks < self._limits[-1]], ranks[ranks < self._limits[-1]]
         labels, scores, areas = labels[order], scores[order], areas[order]
+        unmatched_aside = self._outside(areas)  # (A, D)
+        if pardoned is not None:
+            unmatched_aside |= pardoned[order]
         aside = ignored | self._outside(object_areas)  # (A, G)
         pairs = np.where(labels[:, None] == object_labels, overlaps[order], -1.0)
         close = (pairs >= THRESHOLDS[0]).any(axis=1)  # others find nothing, and most are others
@@ -112,7 +117,7 @@ class Matches:
         found[..., close] = match(pairs[close], aside, crowd)
         hit = found >= 0
         beside = np.take_along_axis(aside[:, None], found, axis=2) if aside.shape[1] else np.zeros_like(hit)
-        counts_not = np.where(hit, beside, self._outside(areas)[:, None])
+        counts_not = np.where(hit, beside, unmatched_aside[:, None])
         self._detections.append((labels, scores, ranks, np.where(counts_not, _NOT_COUNTED, hit).astype(np.int8)))
         self._objects.append((object_labels, aside))
 

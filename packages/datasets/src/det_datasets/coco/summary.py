@@ -14,7 +14,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 _HALF, _THREE_QUARTERS = (int(np.argmin(abs(THRESHOLDS - value))) for value in (0.5, 0.75))
-_SIZES = {"s": "small (below 32 x 32 pixels)", "m": "of medium size (32 x 32 to 96 x 96 pixels)", "l": "large"}
+SIZES = {"s": "small (below 32 x 32 pixels)", "m": "of medium size (32 x 32 to 96 x 96 pixels)", "l": "large"}
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
@@ -41,10 +41,11 @@ def metrics(
     else:
         values |= {f"AR{limit}": recall[..., 0, place] for place, limit in enumerate(limits)}
     values |= {f"AR{name}": last[..., place] for place, name in enumerate(areas, start=1)}
-    return {name: _mean(each) for name, each in values.items()}
+    return {name: mean(each) for name, each in values.items()}
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
+def mean(values: NDArray[np.float64]) -> float | None:
+    """Of those that are defined; None if none is."""
     defined = values[values > -1]
     return float(np.mean(defined)) if len(defined) else None
 
@@ -53,23 +54,29 @@ def tables(
     sections: Mapping[str, Mapping[str, float | None]],
     classes: Mapping[str, Mapping[str, Sequence[float | None]]],
     counts: Mapping[str, int],
+    *,
+    title: str = "COCO metrics (%)",
+    kinds: Mapping[str, str] | None = None,
 ) -> list[Table]:
     """What to print.
 
     Args:
         sections: section -> metric -> value.
-        classes: section -> metric -> value of each class.
+        classes: section -> metric -> value of each class; empty for no tables of classes.
         counts: class -> number of objects that count.
+        title: of the first table.
+        kinds: what comes behind AP or AR in a metric's name, as "s" -> objects that are so; sizes by default.
     """
+    kinds = SIZES if kinds is None else kinds
     names = list(dict.fromkeys(metric for values in sections.values() for metric in values))
     found: list[Table] = [
         (
-            "COCO metrics (%)",
+            title,
             ("metric", *sections),
             [(name, *(_cell(values, name) for values in sections.values())) for name in names],
         )
     ]
-    for kind in ("AP", "AR"):
+    for kind in ("AP", "AR") if classes else ():
         columns = {section: values[_of_all(kind, values)] for section, values in classes.items()}
         rows = [
             (name, str(count), *(percent(values[place]) for values in columns.values()))
@@ -77,7 +84,7 @@ def tables(
         ]
         found.append((f"{kind} by class (%)", ("class", "objects", *columns), rows))
     reasons = {
-        name: _reason(name, sum(counts.values()))
+        name: _reason(name, sum(counts.values()), kinds)
         for name in names
         if any(values.get(name, 0.0) is None for values in sections.values())
     }
@@ -104,9 +111,9 @@ def _cell(values: Mapping[str, float | None], name: str) -> str:
     return percent(values[name]) if name in values else ""
 
 
-def _reason(metric: str, objects: int) -> str:
+def _reason(metric: str, objects: int, kinds: Mapping[str, str]) -> str:
     if not objects:
         return "the dataset has no annotated objects"
     if metric in ("AP", "AR") or metric[2:].isdecimal():
         return "the dataset has no object with what is compared"
-    return f"the dataset has no object that is {_SIZES.get(metric[2:], f'of size {metric[2:]}')}"
+    return f"the dataset has no object that is {kinds.get(metric[2:], f'of size {metric[2:]}')}"
