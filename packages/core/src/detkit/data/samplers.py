@@ -166,13 +166,14 @@ def labels_in_images(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.in
     """(image position, label) of each class in each image, once however many objects there are of it."""
     images, labels = (column.numpy() for column in dataset.all_labels())
     classes = len(dataset.categories)
-    dtype = np.uint32 if len(dataset) * classes < 2**32 else np.uint64  # millions of short numbers are soon sorted
-    pairs = images.astype(dtype) * dtype(classes) + labels.astype(dtype)
+    pairs = images * classes + labels
+    if len(dataset) * classes < 2**32:
+        pairs = pairs.astype(np.uint32)  # which is sorted in half the time
     pairs.sort()
     new = np.ones(len(pairs), bool)
     new[1:] = pairs[1:] != pairs[:-1]
     pairs = pairs[new]
-    return (pairs // dtype(classes)).astype(np.int64), (pairs % dtype(classes)).astype(np.int64)
+    return (pairs // classes).astype(np.int64), (pairs % classes).astype(np.int64)
 
 
 def frequencies(dataset: Dataset) -> list[float]:
