@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,8 @@ class AnnotatedImages(Dataset):
 
     def _masks(self, start: int, end: int, size: tuple[int, int]) -> tuple[tv_tensors.Mask, Tensor]:
         """Masks (N, H, W) of the instances that are given as RLE, zeros for others; and which those are (N,)."""
-        spans = [span(self._columns.code_ends, index) for index in range(start, end)]
+        first = int(self._columns.code_ends[start - 1]) if start else 0
+        spans = list(pairwise((first, *self._columns.code_ends[start:end].tolist())))
         coded = torch.tensor([low < high for low, high in spans], dtype=torch.bool)
         masks = torch.zeros(len(spans) if coded.any() else 0, *size, dtype=torch.uint8)
         for position, (low, high) in enumerate(spans):

@@ -39,6 +39,7 @@ class FolderStore(ImageStore):
 
     def __init__(self, folder: str | Path, copies: LocalCopies | None = None) -> None:
         self.folder = folder
+        self._path = None if is_url(folder) else str(Path(folder))
         self._files = files_at(str(folder))
         self._copies = copies
 
@@ -52,7 +53,7 @@ class FolderStore(ImageStore):
             raise ValueError(f"cannot read the image {place}: {error.strerror or error}") from error
 
     def place(self, name: str) -> str:
-        return joined(self.folder, name) if is_url(self.folder) else str(Path(self.folder) / name)
+        return joined(self.folder, name) if self._path is None else os.path.join(self._path, name)
 
 
 def joined(url: str | Path, name: str) -> str:
