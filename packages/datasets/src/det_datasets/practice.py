@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from det_datasets.shapes.make import make_shapes
 from detkit.cli.running import run
 from detkit.data.source import find_splits
 from detkit.interfaces import Dataset
+
+if TYPE_CHECKING:
+    import click
+from detkit.structures.categories import Categories
 
 
 class Writer(Protocol):
@@ -32,14 +36,15 @@ def write_practice(
     names: Mapping[str, str] | None = None,
     splits: Mapping[str, str] | None = None,
     keypoints: bool = False,
+    semantic: bool = False,
 ) -> None:
     """Write a dataset of shapes, with crowds and pictures without shapes among few.
 
     Args:
         writer: of the format.
         out: folder to write.
-        images, val_images, size, seed, keypoints: see `make_shapes`.
-        names: what shapes are called in this format, those that are.
+        images, val_images, size, seed, keypoints, semantic: see `make_shapes`.
+        names: what shapes, and with `semantic` grounds, are called in this format, those that are.
         splits: what train and val are called there.
     """
     with TemporaryDirectory() as scratch:
@@ -52,6 +57,7 @@ def write_practice(
             background_share=0.2,
             crowd_share=0.4,
             keypoints=keypoints,
+            semantic=semantic,
         )
         found = {name: split.open() for name, split in find_splits(scratch).items()}
         renamed = {(splits or {}).get(name, name): _renamed(dataset, names or {}) for name, dataset in found.items()}
@@ -61,30 +67,40 @@ def write_practice(
 def _renamed(dataset: Dataset, names: Mapping[str, str]) -> Dataset:
     """The same dataset with other names of classes."""
     other = copy.copy(dataset)
-    own = dataset.categories
-    other.categories = replace(own, names=tuple(names.get(name, name) for name in own.names))
+    other.categories = _with_names(dataset.categories, names)
+    if dataset.semantic_categories is not None:
+        other.semantic_categories = _with_names(dataset.semantic_categories, names)
     return other
 
 
-def run_command(argv: list[str], name: str, text: str, make: Callable[..., None]) -> int:
+def _with_names(categories: Categories, names: Mapping[str, str]) -> Categories:
+    return replace(categories, names=tuple(names.get(name, name) for name in categories.names))
+
+
+def run_command(
+    argv: list[str], name: str, text: str, make: Callable[..., None], more: Sequence[click.Option] = ()
+) -> int:
     """Run `detkit data make NAME` with these arguments; its exit status.
 
     Args:
         argv: the arguments.
         name: of the format.
         text: what the command's help says.
-        make: called with the folder and `images`, `val_images`, `size` and `seed`.
+        make: called with the folder and `images`, `val_images`, `size`, `seed`, and the values of `more` options.
+        more: options.
     """
     import click
 
-    @click.command(help=text)
-    @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-    @click.option("--images", default=12, show_default=True, help="Training pictures.")
-    @click.option("--val-images", default=4, show_default=True, help="Validation pictures.")
-    @click.option("--size", default=96, show_default=True, help="Mean side length in pixels.")
-    @click.option("--seed", default=0, show_default=True)
-    def command(out: Path, images: int, val_images: int, size: int, seed: int) -> None:
-        make(out, images=images, val_images=val_images, size=size, seed=seed)
+    def write(out: Path, **values: Any) -> None:
+        make(out, **values)
         click.echo(f"wrote {out}; read it with data={out}")
 
-    return run(command, f"data make {name}", argv)
+    options = [
+        click.Option(["--out"], required=True, type=click.Path(path_type=Path), help="Folder to write."),
+        click.Option(["--images"], default=12, show_default=True, help="Training pictures."),
+        click.Option(["--val-images"], default=4, show_default=True, help="Validation pictures."),
+        click.Option(["--size"], default=96, show_default=True, help="Mean side length in pixels."),
+        click.Option(["--seed"], default=0, show_default=True),
+        *more,
+    ]
+    return run(click.Command(name, callback=write, params=options, help=text), f"data make {name}", argv)

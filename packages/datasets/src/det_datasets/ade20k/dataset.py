@@ -70,7 +70,7 @@ class Ade20kPanopticDataset(CocoPanopticDataset):
     for non-commercial research and education; annotations BSD-3-Clause), for those scripts.
 
     Args:
-        images: folder that the file names are relative to.
+        images: see `CocoPanopticDataset`.
         annotations: ade20k_panoptic_train.json.
         pictures: ade20k_panoptic_train/.
         things_together: see `CocoPanopticDataset`.

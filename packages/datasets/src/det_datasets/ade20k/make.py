@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 from PIL import Image
 
 from det_datasets.ade20k.labels import ADE20K, THINGS
-from det_datasets.panoptic.make import box_of, practice
+from det_datasets.copies import write_image
+from det_datasets.panoptic.make import box_of
 from det_datasets.panoptic.merged import require_segments, segments_of
 from det_datasets.pixels import picture_of_ids
+from det_datasets.practice import write_practice
 from detkit.interfaces import Dataset
-from detkit.structures.categories import Categories
 
 _FOLDERS = {"train": "training", "val": "validation"}
 _NAMES = {
@@ -70,7 +68,7 @@ class Ade20kWriter:
         images, annotations = [], []
         for index in range(len(dataset)):
             stem = f"ADE_{split}_{index + 1:08}"
-            Image.fromarray(dataset[index].image.permute(1, 2, 0).numpy()).save(places[0] / f"{stem}.jpg", quality=95)
+            write_image(dataset, index, places[0], stem)
             ids, segments = segments_of(dataset, index)
             values, infos = np.zeros(ids.shape, np.uint8), []
             for segment in segments:
@@ -104,15 +102,5 @@ def make_ade20k(
     out: Path, *, images: int = 12, val_images: int = 4, size: int = 96, seed: int = 0, panoptic: bool = False
 ) -> None:
     """Write a tiny dataset of shapes on textured ground, which are called balls, boxes, walls, ..."""
-    with TemporaryDirectory() as scratch:
-        shapes = practice(Path(scratch), images=images, val_images=val_images, size=size, seed=seed)
-        for name, dataset in shapes.items():
-            other = copy.copy(dataset)
-            assert dataset.semantic_categories is not None
-            other.categories = _with_names(dataset.categories)
-            other.semantic_categories = _with_names(dataset.semantic_categories)
-            Ade20kWriter(panoptic=panoptic).write({name: other}, out)
-
-
-def _with_names(categories: Categories) -> Categories:
-    return replace(categories, names=tuple(_NAMES.get(name, name) for name in categories.names))
+    writer = Ade20kWriter(panoptic=panoptic)
+    write_practice(writer, out, images=images, val_images=val_images, size=size, seed=seed, names=_NAMES, semantic=True)

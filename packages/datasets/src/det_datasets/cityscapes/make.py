@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
@@ -17,10 +14,9 @@ from PIL import Image
 
 from det_datasets.cityscapes.labels import BY_NAME, LABELS, WHOLE, class_ids
 from det_datasets.cityscapes.maps import GROUP, Outline, Outlines
-from det_datasets.panoptic.make import practice
 from det_datasets.panoptic.merged import require_segments, segments_of
+from det_datasets.practice import write_practice
 from detkit.interfaces import Dataset
-from detkit.structures.categories import Categories
 
 _NAMES = {
     "circle": "person",
@@ -135,19 +131,5 @@ def _joined(borders: list[shapely.Polygon]) -> list[tuple[float, float]]:
 
 def make_cityscapes(out: Path, *, images: int = 12, val_images: int = 4, size: int = 96, seed: int = 0) -> None:
     """Write a tiny dataset of shapes on textured ground, which are called persons, cars, roads, ..."""
-    with TemporaryDirectory() as scratch:
-        shapes = practice(Path(scratch), images=images, val_images=val_images, size=size, seed=seed)
-        CityscapesWriter().write({name: _renamed(dataset) for name, dataset in shapes.items()}, out)
-
-
-def _renamed(dataset: Dataset) -> Dataset:
-    """The same dataset with other names of classes."""
-    other = copy.copy(dataset)
-    assert dataset.semantic_categories is not None
-    other.categories = _with_names(dataset.categories)
-    other.semantic_categories = _with_names(dataset.semantic_categories)
-    return other
-
-
-def _with_names(categories: Categories) -> Categories:
-    return replace(categories, names=tuple(_NAMES.get(name, name) for name in categories.names))
+    writer = CityscapesWriter()
+    write_practice(writer, out, images=images, val_images=val_images, size=size, seed=seed, names=_NAMES, semantic=True)

@@ -37,7 +37,8 @@ class CocoPanopticDataset(SegmentedImages):
     their segments. Segments without pixels are left out, and counted in `problems`.
 
     Args:
-        images: folder that the file names are relative to.
+        images: folder that the file names are relative to; or tar shards, or a URL, see
+            `detkit.data.stores.store.open_store`.
         annotations: the JSON file.
         pictures: folder of the PNG files, whose colours are the ids of segments: red + 256 green + 65536 blue.
         things_together: pixels of things have one class, "things", with label 0, as Panoptic FPN needs it; else each

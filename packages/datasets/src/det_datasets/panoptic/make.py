@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
@@ -13,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import masks_to_boxes
 
+from det_datasets.copies import image_names, write_image
 from det_datasets.panoptic.classes import category_entries
 from det_datasets.panoptic.merged import require_segments, segments_of
 from det_datasets.panoptic.stuff import write_stuff
 from det_datasets.pixels import picture_of_ids
-from det_datasets.shapes.make import make_shapes
-from detkit.data.source import find_splits
+from det_datasets.practice import write_practice
 from detkit.interfaces import Dataset
 
 
@@ -38,13 +36,15 @@ class CocoPanopticWriter:
         """Write all splits into a folder.
 
         Raises:
-            ValueError: a dataset has no segments, or two of its images have one name.
+            ValueError: a dataset has no segments.
         """
-        for name, dataset in splits.items():
+        for dataset in splits.values():
             require_segments(dataset)
-            self._write(dataset, folder, f"{name}2017")
+        names = image_names(splits)
+        for split, dataset in splits.items():
+            self._write(dataset, folder, f"{split}2017", names[split])
 
-    def _write(self, dataset: Dataset, folder: Path, name: str) -> None:
+    def _write(self, dataset: Dataset, folder: Path, name: str, stems: list[str]) -> None:
         pictures = folder / "annotations" / f"panoptic_{name}"
         pictures.mkdir(parents=True, exist_ok=True)
         (folder / name).mkdir(exist_ok=True)
@@ -52,14 +52,12 @@ class CocoPanopticWriter:
         entries, ids_of = category_entries(dataset.categories, dataset.semantic_categories)
         images, annotations = [], []
         for index in range(len(dataset)):
-            path, image_id = Path(dataset[index].info["path"]), dataset.image_id(index)
-            if (folder / name / path.name).exists():
-                raise ValueError(f"two images are called {path.name}; this layout has one folder for all of a split")
-            shutil.copyfile(path, folder / name / path.name)
+            image_id, stem = dataset.image_id(index), stems[index]
+            file_name = write_image(dataset, index, folder / name, stem, (".jpg", ".png"))
             height, width = dataset.size(index)
-            images.append({"id": image_id, "file_name": path.name, "height": height, "width": width})
+            images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
             ids, segments = segments_of(dataset, index)
-            picture_of_ids(ids).save(pictures / f"{path.stem}.png")
+            picture_of_ids(ids).save(pictures / f"{stem}.png")
             infos = [
                 {
                     "id": segment["id"],
@@ -70,7 +68,7 @@ class CocoPanopticWriter:
                 }
                 for segment in segments
             ]
-            annotations.append({"image_id": image_id, "file_name": f"{path.stem}.png", "segments_info": infos})
+            annotations.append({"image_id": image_id, "file_name": f"{stem}.png", "segments_info": infos})
         file = folder / "annotations" / f"panoptic_{name}.json"
         data = {"images": images, "annotations": annotations, "categories": entries}
         file.write_bytes(msgspec.json.encode(data))
@@ -90,22 +88,6 @@ def box_of(mask: NDArray[np.bool_]) -> list[int]:
 def make_coco_panoptic(
     out: Path, *, images: int = 12, val_images: int = 4, size: int = 96, seed: int = 0, instances: bool = False
 ) -> None:
-    """Write a tiny dataset of shapes on textured ground; see `make_shapes` and `CocoPanopticWriter`."""
-    with TemporaryDirectory() as scratch:
-        shapes = practice(Path(scratch), images=images, val_images=val_images, size=size, seed=seed)
-        CocoPanopticWriter(instances=instances).write(shapes, out)
-
-
-def practice(folder: Path, *, images: int, val_images: int, size: int, seed: int) -> dict[str, Dataset]:
-    """The splits of a dataset of shapes on textured ground, with crowds and pictures without shapes among few."""
-    make_shapes(
-        folder,
-        images=images,
-        val_images=val_images,
-        size=size,
-        seed=seed,
-        background_share=0.2,
-        crowd_share=0.4,
-        semantic=True,
-    )
-    return {name: split.open() for name, split in find_splits(folder).items()}
+    """Write a tiny dataset of shapes on textured ground; see `write_practice` and `CocoPanopticWriter`."""
+    writer = CocoPanopticWriter(instances=instances)
+    write_practice(writer, out, images=images, val_images=val_images, size=size, seed=seed, semantic=True)

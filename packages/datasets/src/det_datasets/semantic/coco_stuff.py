@@ -50,7 +50,7 @@ class CocoStuffDataset(LabelledImages):
         "and the images in train2017/ or images/train2017/, without instances_*.json and panoptic_*.json; val alike"
     )
 
-    def __init__(self, images: Path, annotations: Path, pixelmaps: Path) -> None:
+    def __init__(self, images: Path | str, annotations: Path, pixelmaps: Path) -> None:
         annotations = Path(annotations)
         try:
             file = msgspec.json.decode(read_bytes(annotations), type=_File)
@@ -60,7 +60,7 @@ class CocoStuffDataset(LabelledImages):
         listed = sorted(file.images, key=lambda image: image.id)
         super().__init__(
             source=annotations,
-            images=Path(images),
+            images=images,
             columns=columns_of((image.id, image.file_name, image.height, image.width) for image in listed),
             pixels=PixelLabels(Path(pixelmaps), classes, values_are_ids=True),
         )

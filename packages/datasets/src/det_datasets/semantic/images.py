@@ -24,7 +24,7 @@ class LabelledImages(AnnotatedImages):
         pixels: their labels.
     """
 
-    def __init__(self, *, source: Path, images: Path, columns: Columns, pixels: PixelLabels) -> None:
+    def __init__(self, *, source: Path, images: Path | str, columns: Columns, pixels: PixelLabels) -> None:
         super().__init__(
             source=source, images=images, columns=columns, categories=NO_CLASSES, problems=Counter(), pixels=pixels
         )

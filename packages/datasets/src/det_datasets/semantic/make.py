@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -13,7 +11,8 @@ import numpy as np
 from hotcoco import mask as rle
 from PIL import Image
 
-from det_datasets.panoptic.make import practice
+from det_datasets.copies import write_image
+from det_datasets.practice import write_practice
 from detkit.interfaces import Dataset
 from detkit.structures.batch import UNLABELLED
 
@@ -21,7 +20,7 @@ from detkit.structures.batch import UNLABELLED
 class CocoStuffWriter:
     """The layout of COCO's stuff: annotations/stuff_train2017.json, with a mask for each class and image, its
     annotations/stuff_train2017_pixelmaps/*.png, and the images in train2017/; val and test alike. A dataset needs
-    labels of pixels; images have numbers."""
+    labels of pixels; images get new numbers."""
 
     def write(self, splits: Mapping[str, Dataset], folder: Path) -> None:
         """Write all splits into a folder; ValueError if a dataset has no labels of pixels."""
@@ -42,10 +41,10 @@ class CocoStuffWriter:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(len(dataset)):
-            path, image_id, (height, width) = Path(dataset[index].info["path"]), index + 1, dataset.size(index)
+            image_id, (height, width) = index + 1, dataset.size(index)
             file = f"{image_id:012}"
-            shutil.copyfile(path, folder / name / f"{file}{path.suffix}")
-            images.append({"id": image_id, "file_name": f"{file}{path.suffix}", "height": height, "width": width})
+            file_name = write_image(dataset, index, folder / name, file)
+            images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
             ground = values[dataset.semantic_map(dataset.image_id(index)).numpy()]
             picture = Image.fromarray(ground)
             picture.putpalette([channel for value in range(256) for channel in (value, value * 7 % 256, 255 - value)])
@@ -74,7 +73,5 @@ class CocoStuffWriter:
 
 def make_coco_stuff(out: Path, *, images: int = 12, val_images: int = 4, size: int = 96, seed: int = 0) -> None:
     """Write a tiny dataset of shapes on textured ground."""
-    with TemporaryDirectory() as scratch:
-        CocoStuffWriter().write(
-            practice(Path(scratch), images=images, val_images=val_images, size=size, seed=seed), out
-        )
+    writer = CocoStuffWriter()
+    write_practice(writer, out, images=images, val_images=val_images, size=size, seed=seed, semantic=True)
