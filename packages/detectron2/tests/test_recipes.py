@@ -213,6 +213,7 @@ def test_images_are_augmented_alike(path: str) -> None:
         ]
     if wanted["CROP"]["ENABLED"]:
         crop = {"name": "random_crop", "crop_size": wanted["CROP"]["SIZE"], "crop_type": wanted["CROP"]["TYPE"]}
+        crop |= {"contain_instance": False, "single_category_max_area": 1.0}
         if sizes := wanted["CROP"].get("MIN_SIZES"):  # of python configs: for half of the images, made small before
             resize = {"name": "resize_shortest_edge", "sizes": sizes, "max_size": 1_000_000, "draw": "choice"}
             crop = {"name": "random_apply", "transforms": [resize, crop], "p": 0.5}
