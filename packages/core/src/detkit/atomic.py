@@ -63,6 +63,31 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(_previous(folder), ignore_errors=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder that was missing or empty so far: the body writes into the path that it is given, a folder of the
+    same name inside a hidden sibling. Only when it has ended without an error is that renamed; after an error, or when
+    the process is killed, `folder` is as it was.
+
+    Raises:
+        ValueError: there is something in the folder already.
+    """
+    folder = folder.resolve()
+    if folder.is_file() or not untouched(folder):
+        raise ValueError(f"there is something at {folder} already; give a new folder, or remove that one")
+    hidden = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(hidden, ignore_errors=True)  # of a process that was killed
+    try:
+        new = hidden / folder.name
+        new.mkdir(parents=True)
+        yield new
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
 def untouched(folder: Path) -> bool:
     """Whether a folder is missing or empty, but for what a process that was killed had not written to its end."""
     return not folder.exists() or all(_unfinished(path) for path in folder.iterdir())

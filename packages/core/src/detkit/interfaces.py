@@ -23,6 +23,7 @@ from detkit.structures.proposals import Proposals
 from detkit.structures.shape import Shape
 
 if TYPE_CHECKING:
+    from detkit.data.check import SourceCheck
     from detkit.engine.run import Run
     from detkit.structures.batch import Targets
     from detkit.structures.prediction import Prediction
@@ -254,6 +255,24 @@ class Dataset(ABC):
         images = torch.repeat_interleave(torch.arange(len(found)), counts)
         return images, torch.cat([torch.zeros(0, dtype=torch.int64), *found])
 
+    def target(self, index: int) -> dict[str, Any]:
+        """The annotations of one image as in `Sample.target`, but for `semantic` and proposals. By default the image is
+        read for them."""
+        return self[index].target
+
+    def place(self, index: int) -> str:
+        """Where an image is: a path, a URL, or a shard and what is in it. By default the image is read for it."""
+        found: str = self[index].info["path"]
+        return found
+
+    def encoded(self, index: int) -> bytes:
+        """The file of an image as it is. ValueError naming it if it cannot be read."""
+        place = self.place(index)
+        try:
+            return Path(place).read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read the image {place}: {error.strerror or error}") from error
+
     @abstractmethod
     def ground_truth(self) -> Any:
         """What this dataset's evaluators compare with (a COCO-style dict for COCO-style data), with the dataset's
@@ -274,6 +293,28 @@ class Dataset(ABC):
         """If `path` is a folder in this format: split name ("train", "val", "test") -> constructor arguments; else
         None."""
         return None
+
+    @classmethod
+    def source_check(cls, arguments: Mapping[str, Any]) -> SourceCheck | None:
+        """What looks through the files that a dataset with these arguments would read, for `detkit data check`, and
+        goes on where the constructor would stop. None, the default, if there is no such thing: then the dataset is
+        opened and all of its samples are read."""
+        return None
+
+
+class DatasetWriter(ABC):
+    """Writes datasets in a format that a reader finds by itself (`Dataset.splits`)."""
+
+    kind: ClassVar[str] = "dataset_writer"
+
+    @abstractmethod
+    def write(self, splits: Mapping[str, Dataset], folder: Path) -> None:
+        """Write all splits ("train", "val", ...), with their images, into a folder that is empty.
+
+        Raises:
+            ValueError: the format cannot hold such a dataset. What it loses of one that it can hold (`detkit data
+                convert` counts that) is no error.
+        """
 
 
 class Evaluator(ABC):

@@ -21,6 +21,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "semantic_head": "feature maps to a class for every pixel",
         "weights": "published weights of a backbone or a model",
         "dataset": "a reader of one annotation format",
+        "dataset_writer": "datasets to files of one annotation format",
         "sampler": "how often training sees each image",
         "transform": "a step of training augmentation",
         "evaluator": "predictions to metrics",

@@ -13,6 +13,7 @@ INTERFACES: Mapping[str, str] = MappingProxyType(
         "proposal_generator": "detkit.interfaces:ProposalGenerator",
         "roi_head": "detkit.interfaces:RoiHead",
         "dataset": "detkit.interfaces:Dataset",
+        "dataset_writer": "detkit.interfaces:DatasetWriter",
         "sampler": "detkit.interfaces:Sampler",
         "transform": "detkit.interfaces:Transform",
         "evaluator": "detkit.interfaces:Evaluator",
