@@ -22,7 +22,7 @@ _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.583
 
 class ColorJitter(Transform):
     """Change brightness, contrast, saturation and hue, in random order, as `torchvision.transforms.v2.ColorJitter`
-    does, to a grey level.
+    does, to a grey level for each.
 
     Args:
         brightness: factors are drawn from 1 - brightness to 1 + brightness.
@@ -53,7 +53,7 @@ class ColorJitter(Transform):
 
 class PhotometricDistort(Transform):
     """The colour distortions of SSD (Liu et al. 2016, https://arxiv.org/abs/1512.02325), as in
-    `torchvision.transforms.v2.RandomPhotometricDistort`, to a grey level.
+    `torchvision.transforms.v2.RandomPhotometricDistort`, to a grey level for each.
 
     Args:
         probability: of each of the distortions.

@@ -2,7 +2,7 @@
 
 A chain of operations is done on one part of the image after the other, small enough for the processor's cache, as
 float32 planes: large intermediate images cost more than the arithmetic. Every operation ends in whole numbers from 0 to
-255, rounded down, as torchvision's do, so that results differ by one grey level at most, from rounding.
+255, rounded down, as torchvision's do, so that the result of each differs by one grey level at most.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def hue(planes: Tensor, factor: float) -> Tensor:
     for plane, middle, sign in ((red, 3, 1), (green, 2, -1), (blue, 4, -1)):
         share = torch.sub(angle, chroma, alpha=middle).abs_().mul_(sign).add_(chroma, alpha=-1 if sign > 0 else 2)
         torch.add(smallest, torch.minimum(share.clamp_(min=0), chroma), out=plane)
-    return _whole(planes.add_(0.5))
+    return _whole(planes.mul_(255.999 / 255))  # torchvision's way of rounding what was from 0 to 1
 
 
 def permuted(planes: Tensor, factor: Sequence[int]) -> Tensor:
