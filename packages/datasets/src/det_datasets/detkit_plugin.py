@@ -51,6 +51,12 @@ def detkit_components() -> list[Component]:
             summary="PASCAL VOC's XML: boxes, difficult objects, masks",
         ),
         Component(
+            kind="dataset",
+            name="yolo",
+            target="det_datasets.yolo.dataset:YoloDataset",
+            summary="YOLO's text files: boxes, outlines, keypoints, oriented boxes",
+        ),
+        Component(
             kind="evaluator",
             name="voc",
             target="det_datasets.voc.evaluator:VocEvaluator",
@@ -133,6 +139,12 @@ def detkit_components() -> list[Component]:
             name="data-make-panoptic-stuff",
             target="det_datasets.panoptic.command:make_stuff",
             summary="labels of pixels for Panoptic FPN, from COCO's panoptic files",
+        ),
+        Component(
+            kind="command",
+            name="data-make-yolo",
+            target="det_datasets.yolo.command:main",
+            summary="a tiny dataset in YOLO's layout",
         ),
         Component(
             kind="command",

@@ -95,7 +95,7 @@ def run_command(
         make(out, **values)
         click.echo(f"wrote {out}; read it with data={out}")
 
-    options = [
+    options: list[click.Parameter] = [
         click.Option(["--out"], required=True, type=click.Path(path_type=Path), help="Folder to write."),
         click.Option(["--images"], default=12, show_default=True, help="Training pictures."),
         click.Option(["--val-images"], default=4, show_default=True, help="Validation pictures."),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 _PAIRS = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (1, 3)])
@@ -50,3 +54,18 @@ def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def quads_of_boxes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The corners (n, 4, 2) of upright boxes (n, 4) xyxy, in the same order."""
     return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def quads_of_target(target: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The corners (N, 4, 2) of the objects of a sample: of its rotated boxes; else of the least rotated boxes around
+    outlines, where there are; else of its boxes."""
+    boxes = np.asarray(target["boxes"], np.float64)
+    if boxes.shape[1] == 5:
+        return corners(boxes)
+    quads = quads_of_boxes(boxes)
+    if "polygons" in target:
+        for number, rings in enumerate(target["polygons"].rings()):
+            hull = shapely.oriented_envelope(shapely.MultiPoint(np.concatenate(rings))) if rings else None
+            if isinstance(hull, shapely.Polygon):
+                quads[number] = shapely.get_coordinates(hull.exterior)[:4]
+    return quads

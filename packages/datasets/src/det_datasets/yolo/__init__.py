@@ -1,0 +1,1 @@
+"""YOLO's folders of text files: reader and writer."""
