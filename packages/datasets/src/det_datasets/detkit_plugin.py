@@ -57,6 +57,24 @@ def detkit_components() -> list[Component]:
             summary="YOLO's text files: boxes, outlines, keypoints, oriented boxes",
         ),
         Component(
+            kind="dataset",
+            name="lvis",
+            target="det_datasets.lvis.dataset:LvisDataset",
+            summary="LVIS: 1,203 classes of objects in COCO's images, also as COCO's 80",
+        ),
+        Component(
+            kind="dataset",
+            name="objects365",
+            target="det_datasets.objects365.dataset:Objects365Dataset",
+            summary="Objects365: boxes of 365 classes",
+        ),
+        Component(
+            kind="evaluator",
+            name="lvis",
+            target="det_datasets.lvis.evaluator:LvisEvaluator",
+            summary="AP and AR as LVIS defines them, of rare, common and frequent classes; Fixed AP",
+        ),
+        Component(
             kind="evaluator",
             name="voc",
             target="det_datasets.voc.evaluator:VocEvaluator",
@@ -145,6 +163,18 @@ def detkit_components() -> list[Component]:
             name="data-make-yolo",
             target="det_datasets.yolo.command:main",
             summary="a tiny dataset in YOLO's layout",
+        ),
+        Component(
+            kind="command",
+            name="data-make-lvis",
+            target="det_datasets.lvis.command:main",
+            summary="a tiny dataset in LVIS's layout",
+        ),
+        Component(
+            kind="command",
+            name="data-make-objects365",
+            target="det_datasets.objects365.command:main",
+            summary="a tiny dataset in Objects365's layout",
         ),
         Component(
             kind="command",

@@ -1,0 +1,1 @@
+"""Datasets in LVIS's format, and the metrics that LVIS defines."""

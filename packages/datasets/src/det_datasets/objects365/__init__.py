@@ -1,0 +1,1 @@
+"""Datasets in Objects365's format."""
