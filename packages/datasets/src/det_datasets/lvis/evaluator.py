@@ -38,6 +38,7 @@ class LvisEvaluator(CocoEvaluator):
             images count, 10,000 in the paper, instead of those of an image: models then need not know how scores of
             different classes compare. Give them a large `detections_per_image`. 0 for none.
         boundary: also the section "boundary", see `CocoEvaluator`.
+        sections: only these, and with `fixed` those of the same name.
 
     Raises:
         ValueError: numbers that there cannot be.
@@ -46,10 +47,12 @@ class LvisEvaluator(CocoEvaluator):
     name: ClassVar[str] = "lvis"
     federated: ClassVar[bool] = True
 
-    def __init__(self, *, max_dets: int = 300, fixed: int = 0, boundary: bool = False) -> None:
+    def __init__(
+        self, *, max_dets: int = 300, fixed: int = 0, boundary: bool = False, sections: Sequence[str] | None = None
+    ) -> None:
         if fixed < 0:
             raise ValueError(f"fixed is {fixed}; a number of detections of each class is needed, or 0")
-        super().__init__(max_dets=(max_dets,), boundary=boundary)
+        super().__init__(max_dets=(max_dets,), boundary=boundary, sections=sections)
         self._fixed = fixed
 
     def start(self, dataset: Dataset) -> None:
