@@ -93,6 +93,15 @@ def test_the_stream_depends_on_nothing_but_seed_and_position(files: Files) -> No
     assert len({int(seed) for batch in whole for seed in batch.targets.seeds}) == 48
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_masks_are_drawn_where_they_are_wanted(files: Files, masks: bool) -> None:
+    training = next(train_loader(files, [], workers=0, masks=masks, **OPTIONS))
+    evaluation = next(iter(eval_loader(files, InputSpec(), batch_size=1, workers=0, masks=masks)))
+    for batch in (training, evaluation):
+        assert batch.targets is not None
+        assert (batch.targets.masks is not None) == masks
+
+
 def test_processes_share_each_batch(files: Files) -> None:
     whole = list(islice(train_loader(files, TRANSFORMS, workers=0, **OPTIONS), 6))
     parts = [islice(train_loader(files, TRANSFORMS, workers=0, rank=r, world_size=2, **OPTIONS), 6) for r in (0, 1)]

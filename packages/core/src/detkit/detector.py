@@ -57,6 +57,9 @@ class Detector(nn.Module, ABC):
     optimized: bool = False
     """Whether `optimize` was called."""
 
+    learns_masks: bool = True
+    """Whether its losses need `targets.masks`; where they do not, masks are not drawn, which saves loading time."""
+
     pixel_mean: Tensor
     pixel_std: Tensor
 

@@ -65,7 +65,15 @@ def evaluate(
         model = model.inference_copy()
     rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
     given = model.input if tta is None else replace(model.input, min_size=0)  # views are made of original images
-    loader = eval_loader(dataset, given, batch_size=batch_size, workers=workers, rank=rank, world_size=count)
+    loader = eval_loader(
+        dataset,
+        given,
+        batch_size=batch_size,
+        workers=workers,
+        rank=rank,
+        world_size=count,
+        masks=losses and model.learns_masks,
+    )
     for evaluator in evaluators:
         evaluator.start(dataset)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=model.device))

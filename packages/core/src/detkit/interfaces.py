@@ -173,6 +173,9 @@ class RoiHead(nn.Module, ABC):
     rotated: bool = False
     """Whether regions and targets are rotated boxes (B, N, 5)."""
 
+    learns_masks: bool = True
+    """Whether its losses need `targets.masks`; where no head's do, masks are not drawn, which saves loading time."""
+
     @abstractmethod
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
         """Scalar losses over the valid samples; connected to the graph even where there is none."""

@@ -48,6 +48,8 @@ class BoxHead(RoiHead):
         ValueError: `federated` without sigmoids; `train_on_predicted` where all heads share pooled regions.
     """
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

@@ -52,6 +52,8 @@ class CascadeHead(RoiHead):
             `roi_trunk`, which pools regions once.
     """
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

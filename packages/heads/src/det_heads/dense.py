@@ -143,6 +143,8 @@ class DenseDetector(Detector):
     head: DenseHead
     normalizer: Tensor
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

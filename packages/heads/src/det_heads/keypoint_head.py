@@ -40,6 +40,8 @@ class KeypointHead(RoiHead):
         weight: of the loss.
     """
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

@@ -31,6 +31,8 @@ class ProposalNetwork(Detector):
         categories: of the data that it is trained on; it does not tell them apart.
     """
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

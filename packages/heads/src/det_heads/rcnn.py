@@ -123,6 +123,7 @@ class RCNN(Detector):
         self.pool = None if roi_pooling is None else roi_pooling.pooler()
         self.heads = nn.ModuleDict(heads)
         self.rotated = any(rotated.values())
+        self.learns_masks = any(head.learns_masks for head in heads.values())
         self.sampling = sampling
         self.instance_weight = instance_weight
 

@@ -60,6 +60,8 @@ class RFCNHead(RoiHead):
         ValueError: there is no such map.
     """
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

@@ -29,6 +29,8 @@ class SemanticSegmenter(Detector):
         semantic_categories: the classes of pixels.
     """
 
+    learns_masks = False
+
     def __init__(
         self,
         *,

@@ -39,6 +39,7 @@ def train_loader(
     world_size: int = 1,
     start: int = 0,
     square: int = 0,
+    masks: bool = True,
     repeats: NDArray[np.float64] | None = None,
 ) -> Iterator[Batch]:
     """Batches of augmented images without end.
@@ -57,6 +58,7 @@ def train_loader(
         world_size: how many processes share each batch.
         start: batches that have been consumed already.
         square: images are padded to squares of at least this side; 0 lets them be rectangles.
+        masks: whether targets have masks, where the dataset has; see `Detector.learns_masks`.
         repeats: (I,) how often each image comes in an epoch, see `repeats_of` of `detkit.data.samplers`; once each by
             default.
 
@@ -68,7 +70,7 @@ def train_loader(
     order = BatchOrder(wide_images(dataset), batch_size, seed, repeats)
     share = batch_size // world_size
     tasks = _Tasks(order, seed, slice(rank * share, (rank + 1) * share), start)
-    loader = _data_loader(_Preparation(dataset, _Training(dataset, transforms), divisor, square), tasks, workers)
+    loader = _data_loader(_Preparation(dataset, _Training(dataset, transforms), divisor, square, masks), tasks, workers)
     return _raising(loader)
 
 
@@ -88,19 +90,28 @@ class EvalLoader:
 
 
 def eval_loader(
-    dataset: Dataset, input: InputSpec, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1
+    dataset: Dataset,
+    input: InputSpec,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    masks: bool = True,
 ) -> EvalLoader:
     """Batches with targets (for validation losses) and `info` (image_id, path, original_size).
 
     Images are resized and padded as `input` says. Process `rank` of `world_size` gets its part of the
-    images: parts differ in size by one image at most, and nothing is repeated to make them equal.
+    images: parts differ in size by one image at most, and nothing is repeated to make them equal. `masks`: see
+    `train_loader`.
     """
     images = range(rank, len(dataset), world_size)
     tasks = [
         [(images[place], (0, images[place])) for place in range(first, min(first + batch_size, len(images)))]
         for first in range(0, len(images), batch_size)
     ]
-    return EvalLoader(_Preparation(dataset, _Resizing(input), input.divisor, input.square), tasks, workers)
+    preparation = _Preparation(dataset, _Resizing(input), input.divisor, input.square, masks)
+    return EvalLoader(preparation, tasks, workers)
 
 
 _Task = tuple[int, tuple[int, int]]
@@ -157,11 +168,14 @@ class _Resizing:
 class _Preparation(torch.utils.data.Dataset[Any]):
     """Makes whole batches, in a worker."""
 
-    def __init__(self, dataset: Dataset, prepare: _Training | _Resizing, divisor: int, square: int) -> None:
+    def __init__(
+        self, dataset: Dataset, prepare: _Training | _Resizing, divisor: int, square: int, masks: bool
+    ) -> None:
         self.dataset = dataset
         self.prepare = prepare
         self.divisor = divisor
         self.square = square
+        self.masks = masks
 
     def __getitems__(self, tasks: list[_Task]) -> Batch | ValueError:
         """One batch; an error that is for people is handed over as it is, where torch would wrap it in a traceback."""
@@ -169,7 +183,7 @@ class _Preparation(torch.utils.data.Dataset[Any]):
             samples = [self.prepare(self.dataset[index], seeds[0]) for index, seeds in tasks]
         except ValueError as error:
             return ValueError(str(error))
-        return collate(samples, [seeds[1] for _, seeds in tasks], self.divisor, self.square)
+        return collate(samples, [seeds[1] for _, seeds in tasks], self.divisor, self.square, masks=self.masks)
 
 
 def _data_loader(preparation: _Preparation, tasks: Any, workers: int) -> DataLoader[Any]:

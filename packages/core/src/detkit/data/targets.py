@@ -183,18 +183,19 @@ def draw_masks(target: dict[str, Any], masks: Tensor) -> None:
         masks[:count, :height, :width] |= target["masks"].as_subclass(Tensor)
 
 
-def collate(samples: list[Sample], seeds: list[int], divisor: int, square: int = 0) -> Batch:
-    """One batch of samples, `seeds` for what the model draws at random in each; padded as by `Batch.collate`."""
+def collate(samples: list[Sample], seeds: list[int], divisor: int, square: int = 0, *, masks: bool = True) -> Batch:
+    """One batch of samples, `seeds` for what the model draws at random in each; padded as by `Batch.collate`. Masks are
+    drawn where all samples have them, unless `masks` is False."""
     plain = [{**plain_target(sample), "seed": torch.tensor(seed)} for sample, seed in zip(samples, seeds, strict=True)]
     images = [sample.image.as_subclass(Tensor) for sample in samples]
     batch = Batch.collate(images, plain, divisor, [sample.info for sample in samples], square=square)
     targets = batch.targets
     assert targets is not None
-    if all("polygons" in sample.target or "masks" in sample.target for sample in samples):
+    if masks and all("polygons" in sample.target or "masks" in sample.target for sample in samples):
         # Straight into the padded batch: they are by far the largest part of it.
         targets.masks = torch.zeros(*targets.valid.shape, *batch.images.shape[-2:], dtype=torch.uint8)
-        for sample, masks in zip(samples, targets.masks, strict=True):
-            draw_masks(sample.target, masks)
+        for sample, drawn in zip(samples, targets.masks, strict=True):
+            draw_masks(sample.target, drawn)
     if all("has_mask" in target for target in plain):
         targets.extra["has_mask"] = has_mask = torch.zeros_like(targets.valid)
         for row, target in zip(has_mask, plain, strict=True):

@@ -138,6 +138,7 @@ def train(
             batch_size=options.batch_size // options.accumulate,
             divisor=model.divisor,
             square=model.input.square,
+            masks=model.learns_masks,
             seed=options.seed,
             workers=options.workers,
             rank=processes.rank,

@@ -11,6 +11,7 @@ from torch import Tensor
 from detkit.analysis import analyze
 from detkit.detector import Detector
 from detkit.program import export_program
+from detkit.structures.batch import Batch
 from detkit.structures.prediction import Prediction
 from detkit.testing.inputs import CATEGORIES, HEIGHT, SEMANTIC_CATEGORIES, WIDTH, random_batch
 from detkit.testing.modules import ModuleContract, assert_same
@@ -27,18 +28,18 @@ class DetectorContract(ModuleContract, contract=True):
         return _meant(module.detect(given.images, given.sizes))
 
     def losses(self, module: Detector, batch: int) -> dict[str, Tensor]:
-        return module.losses(random_batch(batch, rotated=module.rotated))
+        return module.losses(_training_batch(module, batch))
 
     def test_losses_are_finite_scalars(self, spec: Mapping[str, Any]) -> None:
         """`model(images, targets)` gives named scalars, for images with and without objects, in both modes. If it fails
-        without objects: divide by max(1, count)."""
+        without objects: divide by max(1, count). There are no masks if `learns_masks` is False."""
         model = self.make(spec).train()
         for valid in (True, False):
-            losses = model(random_batch(2, valid=valid, rotated=model.rotated))
+            losses = model(_training_batch(model, 2, valid=valid))
             assert losses
             assert all(value.ndim == 0 and value.isfinite() and value.requires_grad for value in losses.values())
         with torch.no_grad():
-            validation = model.eval().losses(random_batch(2, rotated=model.rotated))
+            validation = model.eval().losses(_training_batch(model, 2))
         assert validation.keys() == losses.keys()
 
     def test_predictions_are_well_formed(self, spec: Mapping[str, Any]) -> None:
@@ -109,6 +110,14 @@ class DetectorContract(ModuleContract, contract=True):
             expected = _meant(model.detect(batch.images, batch.sizes))
             found = _meant(export_program(model, HEIGHT, WIDTH).module()(batch.images, batch.sizes))
         assert_same(found, expected, 1e-4)
+
+
+def _training_batch(model: Detector, size: int, *, valid: bool = True) -> Batch:
+    batch = random_batch(size, valid=valid, rotated=model.rotated)
+    if not model.learns_masks:
+        assert batch.targets is not None
+        batch.targets.masks = None
+    return batch
 
 
 def _meant(raw: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -46,6 +46,8 @@ class RoiHeadContract(ModuleContract, contract=True):
     def _losses(self, module: RoiHead, batch: int, *, foreground: bool) -> dict[str, Tensor]:
         """Losses of 8 regions, the first 3 of which are the ground truth's boxes, the others background."""
         targets = random_targets(batch, _FOREGROUND, valid=foreground, rotated=module.rotated)
+        if not module.learns_masks:
+            targets.masks = None
         boxes = _regions(module, batch)
         is_object = (torch.arange(_REGIONS) < _FOREGROUND) & foreground
         boxes[:, :_FOREGROUND] += (targets.boxes - boxes[:, :_FOREGROUND]) * foreground
