@@ -114,6 +114,11 @@ def eval_loader(
     return EvalLoader(preparation, tasks, workers)
 
 
+def augmented(dataset: Dataset, transforms: Sequence[Transform], index: int, seed: int) -> Sample:
+    """An image as training sees it; the same each time for one seed."""
+    return _Training(dataset, transforms)(dataset[index], seed)
+
+
 _Task = tuple[int, tuple[int, int]]
 """The position of an image in the dataset, and the seeds of its transforms and of the model."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from PIL import Image
@@ -17,17 +17,23 @@ from detkit.structures.sample import Sample
 TILE = 480  # pixels of each image's longer side
 
 
-def contact_sheet(dataset: Dataset, indices: Sequence[int], columns: int = 4) -> Image.Image:
-    """The images at these positions with their annotations drawn, row by row; crowds are called so."""
+def contact_sheet(
+    dataset: Dataset,
+    indices: Sequence[int],
+    columns: int = 4,
+    sample: Callable[[int], Sample] | None = None,
+) -> Image.Image:
+    """The images at these positions with their annotations drawn, row by row; crowds are called so. `sample` gives them
+    as something other than what the dataset has at a position, say augmented."""
     names = tuple(f"crowd: {name}" for name in dataset.categories.names)
     categories = replace(dataset.categories, names=dataset.categories.names + names, ids=(), supercategories=())
     rows = -(-len(indices) // columns)
     sheet = Image.new("RGB", (columns * TILE, rows * TILE), (255, 255, 255))
     for place, index in enumerate(indices):
-        sample = dataset[index]
+        shown = dataset[index] if sample is None else sample(index)
         picture = draw(
-            sample.image,
-            _as_prediction(sample, len(dataset.categories)),
+            shown.image,
+            _as_prediction(shown, len(dataset.categories)),
             categories,
             semantic_categories=dataset.semantic_categories,
         )

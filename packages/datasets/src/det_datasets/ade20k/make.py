@@ -15,7 +15,7 @@ from det_datasets.panoptic.make import box_of
 from det_datasets.panoptic.merged import require_segments, segments_of
 from det_datasets.pixels import picture_of_ids
 from det_datasets.practice import write_practice
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 _FOLDERS = {"train": "training", "val": "validation"}
 _NAMES = {
@@ -34,7 +34,7 @@ _ENTRIES = [
 ]  # Mask2Former counts from 0
 
 
-class Ade20kWriter:
+class Ade20kWriter(DatasetWriter):
     """The layout of ADE20K's Scene Parsing Benchmark: images/training/ADE_train_00000001.jpg and annotations/training/
     with a PNG for each; validation alike. A dataset needs `panoptic_map`, or masks of objects and labels of pixels; its
     classes must be named as in ADE20K.

@@ -16,7 +16,7 @@ from det_datasets.cityscapes.labels import BY_NAME, LABELS, WHOLE, class_ids
 from det_datasets.cityscapes.maps import GROUP, Outline, Outlines
 from det_datasets.panoptic.merged import require_segments, segments_of
 from det_datasets.practice import write_practice
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 _NAMES = {
     "circle": "person",
@@ -31,7 +31,7 @@ _NAMES = {
 """What shapes and grounds become in a practice dataset."""
 
 
-class CityscapesWriter:
+class CityscapesWriter(DatasetWriter):
     """Cityscapes' layout: leftImg8bit/train/CITY/*_leftImg8bit.png, and gtFine/train/CITY/ with *_gtFine_polygons.json,
     *_instanceIds.png, *_labelIds.png and *_labelTrainIds.png; val and test alike. A dataset needs `panoptic_map`, or
     masks of objects and labels of pixels; its classes must be named as in Cityscapes.

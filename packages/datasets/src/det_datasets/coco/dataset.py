@@ -22,6 +22,7 @@ from det_datasets.coco.keypoints import find_keypoints
 from det_datasets.coco.schema import CocoFile, read_bytes
 from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
+from detkit.data.check import SourceCheck
 from detkit.data.stores.store import local_file
 from detkit.structures.categories import Categories
 
@@ -95,6 +96,12 @@ class CocoDataset(AnnotatedImages):
     @classmethod
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
         return layout.find_splits(path)
+
+    @classmethod
+    def source_check(cls, arguments: Mapping[str, Any]) -> SourceCheck | None:
+        from det_datasets.coco.check import CocoCheck
+
+        return CocoCheck(cls, arguments) if cls is CocoDataset else None  # others have other files
 
     def panoptic_map(self, image_id: Any) -> tuple[Tensor, list[dict[str, Any]]]:
         if self._truth is None:

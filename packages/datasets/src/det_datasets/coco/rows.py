@@ -93,7 +93,7 @@ class Rows:
                 found = _SEGMENTATION.decode(found)
             if type(found) is Rle:
                 size = self._size(entry.image_id)
-                return None if size is None else _compress(found, *size), MaskProblem.NONE
+                return None if size is None else compress(found, *size), MaskProblem.NONE
         except ValueError:  # msgspec's errors among them
             return None, MaskProblem.MALFORMED
         if not found:
@@ -121,7 +121,7 @@ def _append(numbers: array[Any], values: Iterable[Any], count: int) -> None:
     numbers.frombytes(np.fromiter(values, numbers.typecode, count).tobytes())
 
 
-def _compress(found: Rle, height: int, width: int) -> bytes:
+def compress(found: Rle, height: int, width: int) -> bytes:
     """Compressed counts; ValueError if they are not those of a mask of this size with at least one pixel."""
     if tuple(found.size) != (height, width):
         raise ValueError("the size of another image")

@@ -13,7 +13,7 @@ import numpy as np
 from det_datasets.copies import write_image
 from det_datasets.lvis.synsets import COCO_IDS
 from det_datasets.practice import write_practice
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 from detkit.structures.coco import COCO
 
 _SYNSETS = {COCO.names[COCO.label_of_id(id)]: synset for synset, id in COCO_IDS.items()}
@@ -22,7 +22,7 @@ _SHAPES = {"circle": "sports ball", "square": "book", "triangle": "pizza"}
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
-class LvisWriter:
+class LvisWriter(DatasetWriter):
     """LVIS's layout: lvis/lvis_v1_train.json, and the images in coco/train2017/, named by their ids as in COCO; val and
     test alike. A dataset needs masks of objects.
 

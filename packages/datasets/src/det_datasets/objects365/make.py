@@ -10,12 +10,12 @@ import msgspec
 
 from det_datasets.copies import write_image
 from det_datasets.practice import write_practice
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 _NEWER = 16  # the first patch of images that v1 does not have
 
 
-class Objects365Writer:
+class Objects365Writer(DatasetWriter):
     """Objects365's layout: annotations/zhiyuan_objv2_train.json, and the images in train/patch0/, train/patch1/, ...;
     of v1, annotations/objects365_train.json, and the images in train/. Other splits alike.
 

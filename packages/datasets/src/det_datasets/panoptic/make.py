@@ -17,10 +17,10 @@ from det_datasets.panoptic.merged import require_segments, segments_of
 from det_datasets.panoptic.stuff import write_stuff
 from det_datasets.pixels import picture_of_ids
 from det_datasets.practice import write_practice
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 
-class CocoPanopticWriter:
+class CocoPanopticWriter(DatasetWriter):
     """COCO's panoptic layout: annotations/panoptic_train2017.json with annotations/panoptic_train2017/*.png, and the
     images in train2017/; val and test alike. A dataset needs `panoptic_map`, or masks of objects and labels of pixels.
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 from det_datasets.copies import write_image
 from det_datasets.practice import write_practice
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 from detkit.structures.batch import UNLABELLED
 
 
-class CocoStuffWriter:
+class CocoStuffWriter(DatasetWriter):
     """The layout of COCO's stuff: annotations/stuff_train2017.json, with a mask for each class and image, its
     annotations/stuff_train2017_pixelmaps/*.png, and the images in train2017/; val and test alike. A dataset needs
     labels of pixels; images get new numbers."""

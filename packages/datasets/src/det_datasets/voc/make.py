@@ -14,14 +14,14 @@ from det_datasets.copies import flags, image_names, write_image
 from det_datasets.practice import write_practice
 from det_datasets.voc.classes import LABEL_MAP, NAMES, colours, write_label_map
 from detkit.data.targets import rasterized
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 _PRACTICE_NAMES = {"circle": "aeroplane", "square": "bottle", "triangle": "cat", "star": "dog", "cross": "person"}
 _MOST_OBJECTS = 254
 _VOID = 255
 
 
-class VocWriter:
+class VocWriter(DatasetWriter):
     """PASCAL VOC's layout of a year: Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages/*.jpg, and for datasets with
     masks ImageSets/Segmentation/*.txt, SegmentationObject/*.png and SegmentationClass/*.png.
 

@@ -15,12 +15,12 @@ from det_datasets.copies import image_names, write_image
 from det_datasets.webdataset.dataset import CATEGORIES
 from detkit.data.image import IMAGE_SUFFIXES
 from detkit.data.stores.shards import write_index
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 _FORMATS = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg", ".jpeg"}))
 
 
-class WebDatasetWriter:
+class WebDatasetWriter(DatasetWriter):
     """Writes what `WebDataset` reads: `train-000000.tar`, ..., each with an index beside it, and `categories.json`.
 
     Args:

@@ -16,10 +16,10 @@ from det_datasets.copies import image_names, write_image
 from det_datasets.practice import write_practice
 from det_datasets.quads import quads_of_target
 from det_datasets.yolo.config import TASKS
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 
-class YoloWriter:
+class YoloWriter(DatasetWriter):
     """YOLO's layout: data.yaml, images/train/, and labels/train/*.txt, val and test alike.
 
     Coordinates have six digits. Crowds are left out, which YOLO has not. An outline of several parts becomes one, the

@@ -1,0 +1,163 @@
+"""`detkit data check`: what is wrong with a dataset, and a corrected copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import click
+
+    from detkit.data.check import SourceCheck, SplitReport
+
+_HELP = """Look through SOURCE (what `data=` takes): its files, every image and every annotation.
+
+Errors are what makes training or measuring go wrong, warnings what readers repair or what may be meant so. The exit
+status is 1 if there are errors, unless --fix has written a copy without them.
+"""
+_PLACES = 3  # of each problem in tables; JSON has more
+_STDOUT = "-"
+
+
+def command() -> click.Command:
+    """The command."""
+    import click
+
+    params: list[click.Parameter] = [
+        click.Argument(["source"]),
+        click.Option(["--split"], help="Only this split."),
+        click.Option(
+            ["--json", "json_file"],
+            is_flag=False,
+            flag_value=_STDOUT,
+            metavar="[FILE]",
+            help="The report as JSON, on standard output or in a file.",
+        ),
+        click.Option(
+            ["--fix"], type=click.Path(path_type=Path), metavar="OUT", help="Write a corrected copy into a new folder."
+        ),
+        click.Option(
+            ["--images"],
+            type=click.Choice(["copy", "link", "symlink", "keep"]),
+            default="link",
+            show_default=True,
+            help="What the copy does with image files; keep: it names those of SOURCE.",
+        ),
+    ]
+    return click.Command("check", callback=_run, params=params, help=_HELP)
+
+
+def _run(source: str, split: str | None, json_file: str | None, fix: Path | None, images: str) -> None:
+    import click
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from detkit.data.check import check
+    from detkit.data.source import find_splits
+
+    splits = find_splits(source)
+    if split is not None:
+        if split not in splits:
+            raise ValueError(f"{source} has no split {split!r}; it has: {', '.join(splits)}")
+        splits = {split: splits[split]}
+    with Progress(transient=True, console=Console(stderr=True)) as bar:
+        tasks = {name: bar.add_task(f"reading {name}", total=None) for name in splits}
+        reports, checks = check(
+            splits, progress=lambda name, done, total: bar.update(tasks[name], completed=done, total=total)
+        )
+    errors = sum(report.findings.errors for report in reports.values())
+    if json_file is not None:
+        _write_json(source, reports, json_file)
+    if json_file != _STDOUT:
+        for report in reports.values():
+            _show(report)
+    if fix is not None:
+        _fix(reports, checks, fix, images)
+        click.echo(f"wrote {fix}; read it with data={fix / 'data.yaml' if images == 'keep' else fix}", err=True)
+        errors = 0
+    raise SystemExit(int(errors > 0))
+
+
+def _write_json(source: str, reports: Mapping[str, SplitReport], file: str) -> None:
+    import json
+
+    import click
+
+    from detkit.atomic import write_whole
+
+    report: dict[str, Any] = {
+        "version": 1,
+        "source": source,
+        "errors": sum(report.findings.errors for report in reports.values()),
+        "warnings": sum(report.findings.warnings for report in reports.values()),
+        "splits": {name: report.to_dict() for name, report in reports.items()},
+    }
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    if file == _STDOUT:
+        click.echo(text)
+        return
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text + "\n")
+
+
+def _fix(reports: Mapping[str, SplitReport], checks: Mapping[str, SourceCheck], out: Path, images: str) -> None:
+    from tempfile import TemporaryDirectory
+
+    import click
+
+    from detkit.atomic import new_folder
+    from detkit.config import build
+    from detkit.data.check import TRAIN, leaks_of
+    from detkit.interfaces import DatasetWriter
+
+    writer = build({"name": "coco", "images": images}, DatasetWriter)
+    with new_folder(out) as folder, TemporaryDirectory() as scratch:
+        corrected = {}
+        for name, look in checks.items():
+            leaks = leaks_of(reports).get(name, {}) if name == TRAIN else {}
+            place = Path(scratch) / name
+            place.mkdir()
+            try:
+                corrected[name] = look.corrected(place, leaks.keys())
+            except ValueError as error:
+                raise ValueError(f"{name} cannot be corrected: {error}") from None
+        writer.write(corrected, folder)
+    for name, report in reports.items():
+        for code, problem, count in report.findings:
+            if problem.fix and not (code == "image-leak" and name != TRAIN):
+                click.echo(f"{name}: {count} {problem.text}: {problem.fix}", err=True)
+
+
+def _show(report: SplitReport) -> None:
+    import click
+    from rich.console import Console
+    from rich.table import Table
+
+    objects = sum(each.objects for each in report.classes)
+    crowds = sum(each.crowds for each in report.classes)
+    (low_height, low_width), (high_height, high_width) = report.smallest, report.largest
+    click.echo(
+        f"{report.name}: {report.images} images ({report.negatives} without annotations), "
+        f"{low_width} x {low_height} to {high_width} x {high_height} pixels, {objects} objects, {crowds} crowds"
+    )
+    console = Console(markup=False, highlight=False)
+    if report.classes:
+        table = Table()
+        for column in ("class", "id", "objects", "crowds", "images"):
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for each in report.classes:
+            table.add_row(each.name, str(each.id), str(each.objects), str(each.crowds), str(each.images))
+        console.print(table)
+    for code, problem, count in report.findings:
+        # plain lines: a table would cut paths apart, which are there to be copied
+        head = f"{problem.level.upper()} {code}: {count} {problem.text}"
+        click.echo(f"  {head}" + (f" [--fix: {problem.fix}]" if problem.fix else ""))
+        places = report.findings.places[code]
+        for place in places[:_PLACES]:
+            click.echo(f"      {place.text}")
+        if len(places) > _PLACES:
+            click.echo(f"      and {count - _PLACES} more; --json FILE lists them")
+    errors, warnings = report.findings.errors, report.findings.warnings
+    click.echo(f"  {errors} errors, {warnings} warnings" if errors or warnings else "  nothing is wrong")

@@ -1,0 +1,72 @@
+"""`detkit data convert`: a dataset in another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+_HELP = """Write SOURCE (what `data=` takes) into the new folder OUT, in another format.
+
+KEY=VALUE are options of the format. What the format cannot express is counted at the end.
+"""
+
+
+def command() -> click.Command:
+    """The command."""
+    import click
+
+    params: list[click.Parameter] = [
+        click.Argument(["source"]),
+        click.Argument(["out"], type=click.Path(path_type=Path)),
+        click.Argument(["options"], nargs=-1, metavar="[KEY=VALUE ...]"),
+        click.Option(["--format", "name"], metavar="NAME", help="The format; without it, all are listed."),
+        click.Option(["--splits"], help="Only these, such as train,val."),
+        click.Option(
+            ["--images"],
+            type=click.Choice(["copy", "link", "symlink", "keep"]),
+            help="What to do with image files, where the format leaves a choice.",
+        ),
+    ]
+    return click.Command("convert", callback=_run, params=params, help=_HELP)
+
+
+def _run(
+    source: str, out: Path, options: tuple[str, ...], name: str | None, splits: str | None, images: str | None
+) -> None:
+    import click
+
+    from detkit.config import build
+    from detkit.config.overrides import apply, from_arguments
+    from detkit.data.convert import convert
+    from detkit.data.source import find_splits
+    from detkit.interfaces import DatasetWriter
+    from detkit.plugins import registry
+
+    known = registry().components("dataset_writer")
+    if name not in {each.name for each in known}:
+        lines = [f"  {each.name}  {each.summary}" for each in known]
+        asked = "give --format NAME" if name is None else f"there is no format {name!r}"
+        raise ValueError("\n".join([f"{asked}; there are:", *lines]))
+    arguments = apply({}, from_arguments(options))
+    if images is not None:
+        import inspect
+
+        if "images" not in inspect.signature(registry().load("dataset_writer", name)).parameters:
+            raise ValueError(f"the format {name} always gets image files of its own; leave out --images")
+        arguments["images"] = images
+    writer = build({"name": name, **arguments}, DatasetWriter)
+    found = find_splits(source)
+    chosen = list(found) if splits is None else [each.strip() for each in splits.split(",")]
+    if missing := [each for each in chosen if each not in found]:
+        raise ValueError(f"{source} has no split {missing[0]!r}; it has: {', '.join(found)}")
+    datasets = {each: found[each].open() for each in chosen}
+    losses = convert(datasets, writer, out)
+    for split, dataset in datasets.items():
+        click.echo(f"{split}: {len(dataset)} images")
+    for loss in losses:
+        click.echo(f"WARNING {loss}", err=True)
+    data = out if (out / "data.yaml").is_file() is False or images != "keep" else out / "data.yaml"
+    click.echo(f"wrote {out} as {name}; read it with data={data}")

@@ -1,0 +1,146 @@
+"""Writing COCO's format."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import msgspec
+from PIL import Image
+
+from det_datasets.pixels import write_names
+from detkit.interfaces import Dataset, DatasetWriter
+
+Images = Literal["copy", "link", "symlink", "keep"]
+DATA = "data.yaml"
+
+
+class CocoWriter(DatasetWriter):
+    """COCO's format in a folder for each split: train/annotations.json, train/images/ and, where pixels have labels,
+    train/semantic/*.png with train/semantic.json.
+
+    Everything that `Dataset.ground_truth` says is written as it is: ids, boxes, areas, polygons, RLE, crowds,
+    keypoints. Images that have names instead of numbers for ids are numbered from 1 on, and their `name` is written.
+
+    Args:
+        images: "copy" the files; "link" them: a second name of the same file, or a copy where that is not possible;
+            "symlink"; or "keep" them where they are: then annotations/train.json and data.yaml are written, to be read
+            with `data=FOLDER/data.yaml`.
+    """
+
+    def __init__(self, *, images: Images = "copy") -> None:
+        if images not in ("copy", "link", "symlink", "keep"):
+            raise ValueError(f"images is {images!r}; there are 'copy', 'link', 'symlink' and 'keep'")
+        self.images = images
+
+    def write(self, splits: Mapping[str, Dataset], folder: Path) -> None:
+        """Write all splits into a folder.
+
+        Raises:
+            ValueError: a dataset has no objects at all, or an image cannot be read.
+        """
+        entries: dict[str, dict[str, str]] = {}
+        for split, dataset in splits.items():
+            truth = dataset.ground_truth()
+            if not isinstance(truth, dict) or not truth.get("categories"):
+                raise ValueError(f"{split} has no classes of objects; write it in a format of labels of pixels")
+            truth = _with_numbers(truth)
+            if self.images == "keep":
+                entries[split] = self._keep(split, dataset, truth, folder)
+            else:
+                self._write(dataset, truth, folder / split)
+        if entries:
+            import yaml
+
+            (folder / DATA).write_text(yaml.safe_dump(entries, sort_keys=False), encoding="utf-8")
+
+    def _write(self, dataset: Dataset, truth: dict[str, Any], folder: Path) -> None:
+        (folder / "images").mkdir(parents=True)
+        entries = {entry["id"]: entry for entry in truth["images"]}
+        taken: set[str] = set()
+        for index, entry in enumerate(_in_order(dataset, entries)):
+            name = entry["file_name"] = _free(_inside(entry.get("file_name") or dataset.place(index)), taken)
+            target = folder / "images" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._place(dataset, index, target)
+        if dataset.semantic_categories is not None:
+            self._write_pixels(dataset, entries, folder / "semantic")
+        (folder / "annotations.json").write_bytes(msgspec.json.encode(truth))
+
+    def _place(self, dataset: Dataset, index: int, target: Path) -> None:
+        source = Path(dataset.place(index))
+        if self.images != "copy" and source.is_file():
+            if self.images == "symlink":
+                target.symlink_to(source.resolve())
+                return
+            try:
+                os.link(source.resolve(), target)
+                return
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, target)
+                return
+        target.write_bytes(dataset.encoded(index))
+
+    def _write_pixels(self, dataset: Dataset, entries: Mapping[Any, dict[str, Any]], folder: Path) -> None:
+        assert dataset.semantic_categories is not None
+        folder.mkdir()
+        for index, entry in enumerate(_in_order(dataset, entries)):
+            path = (folder / entry["file_name"]).with_suffix(".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(dataset.semantic_map(dataset.image_id(index)).numpy()).save(path)
+        write_names(folder, dataset.semantic_categories)
+
+    def _keep(self, split: str, dataset: Dataset, truth: dict[str, Any], folder: Path) -> dict[str, str]:
+        places = [Path(dataset.place(index)) for index in range(len(dataset))]
+        if not all(place.is_file() for place in places):
+            raise ValueError(f"the images of {split} are not files of this machine; copy them with images=copy")
+        resolved = [place.resolve() for place in places]
+        common = Path(os.path.commonpath([place.parent for place in resolved]))
+        entries = {entry["id"]: entry for entry in truth["images"]}
+        for entry, place in zip(_in_order(dataset, entries), resolved, strict=True):
+            entry["file_name"] = place.relative_to(common).as_posix()
+        file = folder / "annotations" / f"{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        found = {"images": str(common), "annotations": f"annotations/{split}.json"}
+        if dataset.semantic_categories is not None:
+            self._write_pixels(dataset, entries, folder / f"semantic_{split}")
+            found["semantic"] = f"semantic_{split}"
+        file.write_bytes(msgspec.json.encode(truth))
+        return found
+
+
+def _with_numbers(truth: dict[str, Any]) -> dict[str, Any]:
+    """A COCO dict whose images have numbers for ids, as the format asks for; `name` is what the dataset
+    knows them by. Entries of images are new ones."""
+    if all(isinstance(entry["id"], int) for entry in truth["images"]):
+        return {**truth, "images": [dict(entry) for entry in truth["images"]]}
+    numbers = {entry["id"]: number for number, entry in enumerate(truth["images"], start=1)}
+    images = [{**entry, "id": numbers[entry["id"]], "name": entry["id"]} for entry in truth["images"]]
+    annotations = [{**entry, "image_id": numbers[entry["image_id"]]} for entry in truth["annotations"]]
+    return {**truth, "images": images, "annotations": annotations}
+
+
+def _in_order(dataset: Dataset, entries: Mapping[Any, dict[str, Any]]) -> list[Any]:
+    """The entries of the dataset's images, in its order."""
+    named = {entry["name"]: entry for entry in entries.values() if isinstance(entry.get("name"), str)}
+    ids = [dataset.image_id(index) for index in range(len(dataset))]
+    return [named[id] if isinstance(id, str) else entries[id] for id in ids]
+
+
+def _inside(name: str) -> str:
+    """The name of a file, with the folders that it is in unless these lead elsewhere."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.name if path.is_absolute() or ".." in path.parts or ":" in name else str(path)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or one with a number where another image has it."""
+    path, found, number = PurePosixPath(name), name, 1
+    while found.lower() in taken:
+        number += 1
+        found = str(path.with_name(f"{path.stem}_{number}{path.suffix}"))
+    taken.add(found.lower())
+    return found
