@@ -10,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from det_datasets import cache
+from det_datasets.annotated import AnnotatedImages
 from det_datasets.lvis.dataset import LvisDataset
 from det_datasets.lvis.layout import find_splits
 from det_datasets.lvis.make import LvisWriter, make_lvis
 from det_datasets.lvis.synsets import COCO_IDS
+from det_datasets.objects365.make import make_objects365
 from detkit.data.source import open_split
 from detkit.structures.coco import COCO
 
@@ -213,3 +216,20 @@ def test_practice_data_have_classes_of_coco(tmp_path: Path) -> None:
     dataset = LvisDataset(**splits["train"], categories="coco")
     _, labels = dataset.all_labels()
     assert {dataset.categories.names[label] for label in labels.tolist()} == {"sports ball", "book", "pizza"}
+
+
+@pytest.mark.parametrize("make", [make_lvis, make_objects365])
+def test_annotations_are_cached_by_what_is_read_of_them(
+    make: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SMALL", 0)
+    make(tmp_path, images=4, val_images=1)
+    first, second = open_split(tmp_path), open_split(tmp_path)
+    assert isinstance(second, AnnotatedImages)
+    assert second._columns.file is not None
+    for index in range(len(first)):
+        assert torch.equal(first[index].target["boxes"], second[index].target["boxes"])
+    if isinstance(second, LvisDataset):
+        other = LvisDataset(second.folder, second.annotation_file, categories="coco")
+        assert len(other.categories) == 80
+        assert other._columns.file != second._columns.file
