@@ -38,7 +38,6 @@ def make_columns(
         ring_sizes: (A,) how many of the points belong to each annotation's one ring; 0 where there is no outline.
     """
     count = len(labels)
-    nothing = np.zeros(count, bool)
     ring_sizes = np.zeros(count, np.int64) if ring_sizes is None else ring_sizes
     extents = boxes[:, 2:4] if boxes.shape[1] == 5 else boxes[:, 2:] - boxes[:, :2]
     return Columns(
@@ -49,9 +48,9 @@ def make_columns(
         annotation_ids=torch.arange(1, count + 1),
         boxes=_tensor(boxes, np.float32),
         labels=_tensor(labels, np.int64),
-        crowd=_tensor(nothing if crowd is None else crowd, np.bool_),
+        crowd=_tensor(np.zeros(count) if crowd is None else crowd, np.bool_),
         areas=_tensor(extents.prod(axis=1), np.float32),
-        difficult=_tensor(nothing if difficult is None else difficult, np.bool_),
+        difficult=_tensor(np.zeros(count) if difficult is None else difficult, np.bool_),
         keypoints=_tensor(np.zeros((count, 0, 3)) if keypoints is None else keypoints, np.float32),
         points=_tensor(np.zeros((0, 2)) if points is None else points, np.float32),
         ring_ends=_tensor(np.cumsum(ring_sizes[ring_sizes > 0]), np.int64),

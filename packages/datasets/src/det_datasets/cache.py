@@ -179,6 +179,8 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if not tensor.numel():
+            continue  # an empty one may have strides that cannot be viewed as bytes
         flat = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
         blocks += [partial(flat.__getitem__, slice(at, at + _BLOCK)) for at in range(0, len(flat), _BLOCK)]
     return sha256(b"\0".join(parts) + _digest(blocks).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""DOTA's oriented boxes in aerial images: reader and writer."""

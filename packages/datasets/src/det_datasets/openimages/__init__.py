@@ -1,0 +1,1 @@
+"""Open Images' boxes: reader and writer."""
