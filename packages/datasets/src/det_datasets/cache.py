@@ -61,7 +61,7 @@ def cached(
     *,
     reader: str,
     sources: Sequence[Path] = (),
-    watched: Sequence[Path] = (),
+    watched: Sequence[str | Path] = (),
     arguments: Mapping[str, Any] | None = None,
     slow: bool = False,
 ) -> Annotations:
@@ -97,7 +97,7 @@ def cached(
     return _keep(made, path) if _stamps([*sources, *watched]) == before else made  # else: changed while it was read
 
 
-def _stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+def _stamps(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
     found = []
     for path in paths:
         state = os.stat(path)

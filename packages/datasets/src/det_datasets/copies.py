@@ -12,6 +12,7 @@ from PIL import Image
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.columns import MARKS
 from det_datasets.headers import orientation
+from detkit.data.subset import Subset
 from detkit.interfaces import Dataset
 
 JPEG_QUALITY = 95
@@ -20,7 +21,9 @@ JPEG_QUALITY = 95
 def image_names(splits: Mapping[str, Dataset]) -> dict[str, list[str]]:
     """A name without suffix for every image of every split, no two the same: that of its file; else, where several
     files have it, with the split before it; else the split and a number."""
-    names = {split: [_place(dataset, index).stem for index in range(len(dataset))] for split, dataset in splits.items()}
+    names = {
+        split: [Path(dataset.place(index)).stem for index in range(len(dataset))] for split, dataset in splits.items()
+    }
     if _repeats(names):
         names = {split: [f"{split}_{name}" for name in each] for split, each in names.items()}
     if _repeats(names):
@@ -29,16 +32,15 @@ def image_names(splits: Mapping[str, Dataset]) -> dict[str, list[str]]:
 
 
 def write_image(dataset: Dataset, index: int, folder: Path, name: str, suffixes: Sequence[str] = (".jpg",)) -> str:
-    """Write an image of a dataset into a folder: a copy of its file if the format takes one with such a suffix, else,
+    """Write an image of a dataset into a folder: its file as it is, if the format takes one with such a suffix; else,
     or if the file's EXIF orientation would turn it, encoded anew for the first of `suffixes`.
 
     Returns:
         the name of the file, with its suffix.
     """
-    source = _place(dataset, index)
-    suffix = source.suffix.lower().replace(".jpeg", ".jpg")
-    if suffix in suffixes and (isinstance(dataset, AnnotatedImages) or source.is_file()):
-        data = dataset.encoded(index) if isinstance(dataset, AnnotatedImages) else source.read_bytes()
+    suffix = Path(dataset.place(index)).suffix.lower().replace(".jpeg", ".jpg")
+    if suffix in suffixes:
+        data = dataset.encoded(index)
         with Image.open(io.BytesIO(data)) as picture:
             upright = orientation(picture) == 1
         if upright:
@@ -53,18 +55,14 @@ def write_image(dataset: Dataset, index: int, folder: Path, name: str, suffixes:
 def flags(dataset: Dataset, index: int) -> list[tuple[bool, bool, bool]]:
     """Whether each object of an image is difficult, truncated, occluded. Crowds are difficult, for formats that have
     none: neither finding nor missing them counts."""
+    if isinstance(dataset, Subset):
+        return flags(dataset.dataset, dataset.positions[index])
+    crowd = dataset.target(index)["crowd"]
     if not isinstance(dataset, AnnotatedImages):
-        return [(crowd, False, False) for crowd in dataset[index].target["crowd"].tolist()]
-    target = dataset.target(index)
-    difficult = (dataset.difficult(index) | target["crowd"]).tolist()
-    marks = dataset.marks(index)
+        return [(each, False, False) for each in crowd.tolist()]
+    difficult, marks = (dataset.difficult(index) | crowd).tolist(), dataset.marks(index)
     truncated, occluded = ((marks & MARKS[name] > 0).tolist() for name in ("truncated", "occluded"))
     return list(zip(difficult, truncated, occluded, strict=True))
-
-
-def _place(dataset: Dataset, index: int) -> Path:
-    place = dataset.place(index) if isinstance(dataset, AnnotatedImages) else dataset[index].info["path"]
-    return Path(place)
 
 
 def _repeats(names: Mapping[str, list[str]]) -> bool:

@@ -7,26 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from det_datasets.shapes.make import make_shapes
 from detkit.cli.running import run
 from detkit.data.source import find_splits
-from detkit.interfaces import Dataset
+from detkit.interfaces import Dataset, DatasetWriter
 
 if TYPE_CHECKING:
     import click
 from detkit.structures.categories import Categories
 
 
-class Writer(Protocol):
-    """What writes datasets in a format."""
-
-    def write(self, splits: Mapping[str, Dataset], folder: Path) -> None: ...
-
-
 def write_practice(
-    writer: Writer,
+    writer: DatasetWriter,
     out: Path,
     *,
     images: int = 12,

@@ -75,7 +75,7 @@ class OpenImagesDataset(AnnotatedImages):
         found = cached(
             partial(_read, images, names, boxes, self.class_ids, categories),
             reader="openimages 1",
-            watched=[boxes, classes, *(images / name for name in names)],
+            watched=[boxes, classes, *(f"{images}/{name}" for name in names)],
             slow=True,
         )
         super().__init__(
@@ -148,7 +148,7 @@ def _read(
     count_problem(problems, "boxes belong to images that are not in the folder: left out", others)
     images, labels, boxes, flags = (np.concatenate(column) for column in columns)
     columns.clear()
-    sizes = read_sizes([folder / name for name in names])
+    sizes = read_sizes([f"{folder}/{name}" for name in names])
     order = np.argsort(images, kind="stable")
     scale = sizes[images[order]]
     inside, good = cut(boxes[order].astype(np.float64) * scale[:, [1, 0, 1, 0]], scale, problems, _SLACK)

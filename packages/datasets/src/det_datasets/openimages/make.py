@@ -64,7 +64,7 @@ class OpenImagesWriter(DatasetWriter):
 
 
 def _rows(dataset: Dataset, index: int, name: str, class_ids: tuple[str, ...]) -> list[str]:
-    target, (height, width) = dataset[index].target, dataset.size(index)
+    target, (height, width) = dataset.target(index), dataset.size(index)
     boxes = np.asarray(target["boxes"], np.float64) / (width, height, width, height)
     crowds, said = target["crowd"].tolist(), flags(dataset, index)
     rows = []

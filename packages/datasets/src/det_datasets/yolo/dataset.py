@@ -83,7 +83,7 @@ class YoloDataset(AnnotatedImages):
             partial(_read, found, images, labels, chosen, sigmas),
             reader="yolo 1",
             sources=[found.file],
-            watched=[Path(path) for path in [*images, *filter(None, labels)]],
+            watched=[*images, *filter(None, labels)],
             arguments={"task": chosen, "sigmas": None if sigmas is None else list(sigmas)},
         )
         self.task: str = annotations.extra["task"]

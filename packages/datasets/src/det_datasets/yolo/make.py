@@ -59,7 +59,7 @@ class YoloWriter(DatasetWriter):
             tree[split] = f"images/{split}"
             for index, name in enumerate(names):
                 write_image(splits[split], index, images, name, (".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
-                target, size = splits[split][index].target, splits[split].size(index)
+                target, size = splits[split].target(index), splits[split].size(index)
                 lines = [
                     " ".join((str(label), *(f"{value:.6f}".rstrip("0").rstrip(".") for value in values)))
                     for label, values, crowd in zip(
