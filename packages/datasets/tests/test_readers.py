@@ -13,10 +13,11 @@ from det_datasets import cache
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.dota.make import make_dota
 from det_datasets.openimages.make import make_openimages
-from det_datasets.voc.make import make_voc
+from det_datasets.voc.make import VocWriter, make_voc
 from det_datasets.yolo.make import make_yolo
 from detkit.cli.main import main
 from detkit.data.source import find_splits, open_split
+from detkit.data.subset import Subset
 from detkit.plugins import registry
 
 MAKERS: dict[str, Callable[..., None]] = {
@@ -91,3 +92,15 @@ def test_commands_write_what_functions_write(tmp_path: Path, name: str) -> None:
         for folder in ("function", "command")
     }
     assert files["function"] == files["command"]
+
+
+def test_parts_of_a_dataset_keep_what_is_difficult(tmp_path: Path) -> None:
+    make_voc(tmp_path / "all", images=8, val_images=1, size=64)
+    data = opened(tmp_path / "all")
+    chosen = [index for index in range(len(data)) if data.difficult(index).any()]
+    VocWriter().write({"train": Subset(data, chosen)}, tmp_path / "part")
+    part = opened(tmp_path / "part")
+    assert chosen
+    for position, index in enumerate(chosen):
+        assert part.image_id(position) == data.image_id(index)
+        assert torch.equal(part.difficult(position), data.difficult(index))

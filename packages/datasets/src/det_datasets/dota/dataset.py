@@ -20,6 +20,8 @@ from detkit.data.image import IMAGE_SUFFIXES
 from detkit.structures.categories import Categories
 
 SPLITS = ("train", "val", "test")
+CLASSES = "classes.txt"
+"""Beside the splits of data that is not DOTA's: a class in each line."""
 
 
 class DotaDataset(AnnotatedImages):
@@ -37,7 +39,7 @@ class DotaDataset(AnnotatedImages):
         folder: with train/, val/, ...
         split: name of such a folder.
         version: "1.0", "1.5" or "2.0", to have its classes.
-        classes: names, in data that is not DOTA's.
+        classes: names, in data that is not DOTA's; `splits` finds them in classes.txt.
         labels: name of the folder of labels beside images/; labelTxt by default, else the last labelTxt-*.
 
     Raises:
@@ -85,7 +87,9 @@ class DotaDataset(AnnotatedImages):
         there = [name for name in SPLITS if (path / name / "images").is_dir()]
         labelled = [name for name in there if _labels(path / name, None) is not None]
         names = [name for name in there if name in labelled or name == "test"]
-        return {name: {"folder": path, "split": name} for name in names} if labelled else None
+        own = path / CLASSES
+        classes = {"classes": own.read_text(encoding="utf-8").split()} if labelled and own.is_file() else {}
+        return {name: {"folder": path, "split": name, **classes} for name in names} if labelled else None
 
 
 def _labels(folder: Path, name: str | None) -> Path | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from det_datasets.copies import flags, image_names, write_image
+from det_datasets.dota.dataset import CLASSES
+from det_datasets.dota.labels import NAMES
 from det_datasets.practice import write_practice
 from det_datasets.quads import quads_of_target
 from detkit.interfaces import Dataset, DatasetWriter
@@ -23,7 +25,8 @@ class DotaWriter(DatasetWriter):
     """DOTA's layout: train/images/*.png and train/labelTxt/*.txt, val and test alike.
 
     Objects that have no rotated boxes get the least ones around their outlines, or upright ones. Crowds become
-    difficult objects. Spaces in names of classes become hyphens.
+    difficult objects. Spaces in names of classes become hyphens. Where classes are other than DOTA's, classes.txt names
+    them.
     """
 
     def write(self, splits: Mapping[str, Dataset], folder: Path) -> None:
@@ -37,12 +40,14 @@ class DotaWriter(DatasetWriter):
             classes = ["-".join(name.split()) for name in dataset.categories.names]
             if len(set(classes)) < len(classes):
                 raise ValueError(f"without spaces, names of classes are the same: {', '.join(classes)}")
+            if not set(classes) <= set(NAMES):
+                (folder / CLASSES).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
             images, labels = folder / split / "images", folder / split / "labelTxt"
             images.mkdir(parents=True, exist_ok=True)
             labels.mkdir(exist_ok=True)
             for index, name in enumerate(names[split]):
                 write_image(dataset, index, images, name, (".png",))
-                target = dataset[index].target
+                target = dataset.target(index)
                 lines = ["imagesource:null", "gsd:null"]
                 for quad, label, said in zip(
                     quads_of_target(target), target["labels"].tolist(), flags(dataset, index), strict=True
