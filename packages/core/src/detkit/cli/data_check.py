@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import click
 
     from detkit.data.check import SourceCheck, SplitReport
+    from detkit.data.source import Openable
 
 _HELP = """Look through SOURCE (what `data=` takes): its files, every image and every annotation.
 
@@ -49,11 +50,8 @@ def command() -> click.Command:
 
 
 def _run(source: str, split: str | None, json_file: str | None, fix: Path | None, images: str) -> None:
-    import click
-    from rich.console import Console
-    from rich.progress import Progress
+    import logging
 
-    from detkit.data.check import check
     from detkit.data.source import find_splits
 
     splits = find_splits(source)
@@ -61,22 +59,36 @@ def _run(source: str, split: str | None, json_file: str | None, fix: Path | None
         if split not in splits:
             raise ValueError(f"{source} has no split {split!r}; it has: {', '.join(splits)}")
         splits = {split: splits[split]}
+    logging.disable(logging.WARNING)  # what readers have to say is in the report
+    try:
+        status = _check(source, splits, json_file, fix, images)
+    finally:
+        logging.disable(logging.NOTSET)
+    raise SystemExit(status)
+
+
+def _check(source: str, splits: Mapping[str, Openable], json_file: str | None, fix: Path | None, images: str) -> int:
+    import click
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from detkit.data.check import check
+
     with Progress(transient=True, console=Console(stderr=True)) as bar:
         tasks = {name: bar.add_task(f"reading {name}", total=None) for name in splits}
         reports, checks = check(
             splits, progress=lambda name, done, total: bar.update(tasks[name], completed=done, total=total)
         )
-    errors = sum(report.findings.errors for report in reports.values())
     if json_file is not None:
         _write_json(source, reports, json_file)
     if json_file != _STDOUT:
         for report in reports.values():
             _show(report)
-    if fix is not None:
-        _fix(reports, checks, fix, images)
-        click.echo(f"wrote {fix}; read it with data={fix / 'data.yaml' if images == 'keep' else fix}", err=True)
-        errors = 0
-    raise SystemExit(int(errors > 0))
+    if fix is None:
+        return int(any(report.findings.errors for report in reports.values()))
+    _fix(reports, checks, fix, images)
+    click.echo(f"wrote {fix}; read it with data={fix / 'data.yaml' if images == 'keep' else fix}", err=True)
+    return 0
 
 
 def _write_json(source: str, reports: Mapping[str, SplitReport], file: str) -> None:
@@ -127,7 +139,7 @@ def _fix(reports: Mapping[str, SplitReport], checks: Mapping[str, SourceCheck], 
     for name, report in reports.items():
         for code, problem, count in report.findings:
             if problem.fix and not (code == "image-leak" and name != TRAIN):
-                click.echo(f"{name}: {count} {problem.text}: {problem.fix}", err=True)
+                click.echo(f"{name}: {problem.text} ({count}): {problem.fix}", err=True)
 
 
 def _show(report: SplitReport) -> None:
@@ -150,14 +162,24 @@ def _show(report: SplitReport) -> None:
         for each in report.classes:
             table.add_row(each.name, str(each.id), str(each.objects), str(each.crowds), str(each.images))
         console.print(table)
-    for code, problem, count in report.findings:
-        # plain lines: a table would cut paths apart, which are there to be copied
-        head = f"{problem.level.upper()} {code}: {count} {problem.text}"
-        click.echo(f"  {head}" + (f" [--fix: {problem.fix}]" if problem.fix else ""))
-        places = report.findings.places[code]
+    findings = report.findings
+    if not findings.counts:
+        click.echo("nothing is wrong")
+        return
+    table = Table()
+    for column in ("level", "problem", "count", "what is wrong", "what --fix does"):
+        table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+    for code, problem, count in findings:
+        table.add_row(problem.level, code, str(count), problem.text, problem.fix)
+    console.print(table)
+    for code, _, count in findings:  # not in the table, which would cut paths apart: they are there to be copied
+        places = findings.places[code]
         for place in places[:_PLACES]:
-            click.echo(f"      {place.text}")
+            click.echo(f"  {code}: {place.text}")
         if len(places) > _PLACES:
-            click.echo(f"      and {count - _PLACES} more; --json FILE lists them")
-    errors, warnings = report.findings.errors, report.findings.warnings
-    click.echo(f"  {errors} errors, {warnings} warnings" if errors or warnings else "  nothing is wrong")
+            click.echo(f"  {code}: and {count - _PLACES} more; --json FILE lists them")
+    click.echo(f"{report.name}: {_counted(findings.errors, 'error')}, {_counted(findings.warnings, 'warning')}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

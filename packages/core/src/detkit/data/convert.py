@@ -15,7 +15,7 @@ from detkit.interfaces import Dataset, DatasetWriter
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that a format did not take over, or gives back as something else."""
+    """Something that a format did not take over."""
 
     split: str
     what: str
@@ -23,7 +23,7 @@ class Loss:
     after: int
 
     def __str__(self) -> str:
-        return f"{self.split}: {self.before} {self.what}, {self.after} in what was written"
+        return f"{self.split} has {self.before} {self.what}, what was written {self.after}"
 
 
 def convert(splits: Mapping[str, Dataset], writer: DatasetWriter, out: Path) -> list[Loss]:
@@ -31,7 +31,7 @@ def convert(splits: Mapping[str, Dataset], writer: DatasetWriter, out: Path) -> 
     complete, or not at all.
 
     Returns:
-        what the new files have less of, or more, than the datasets: a format may have no masks, no crowds, ...
+        what the new files have less of than the datasets: a format may have no masks, no crowds, ...
 
     Raises:
         ValueError: the folder is not empty, the format cannot hold the datasets, or no reader finds what was written.
@@ -46,8 +46,8 @@ def convert(splits: Mapping[str, Dataset], writer: DatasetWriter, out: Path) -> 
             after = contents(written[name].open()) if name in written else {}
             losses += [
                 Loss(name, what, before.get(what, 0), after.get(what, 0))
-                for what in {**before, **after}
-                if before.get(what, 0) != after.get(what, 0)
+                for what in before
+                if before[what] > after.get(what, 0)
             ]
     return losses
 

@@ -160,12 +160,32 @@ def _run_lengths(code: dict[str, Any], size: tuple[int, int], note: Note) -> tup
         if tuple(given.size) != size:
             note("mask-malformed", f"RLE of size {list(given.size)}; the image is {list(size)}, height and width")
             return None, None, True
+        if isinstance(given.counts, str) and not _fits(given.counts, size[0] * size[1]):
+            raise ValueError("its counts are not those of a mask of this size")
         left, top, width, height = rle.to_bbox({"size": list(size), "counts": compress(given, *size)})
     except ValueError as error:  # msgspec's errors among them
         empty = "empty" in str(error)
         note("mask-empty" if empty else "mask-malformed", "RLE without a pixel" if empty else f"RLE: {error}")
         return None, None, True
     return code, (float(left), float(top), float(left + width), float(top + height)), False
+
+
+def _fits(counts: str, pixels: int) -> bool:
+    """Whether compressed counts are whole and come to so many pixels, or fewer: the last run of zeros may be missing.
+    (What decodes them takes more for an end.)"""
+    values: list[int] = []
+    value = shift = 0
+    for byte in counts.encode():
+        bits = byte - 48
+        if not 0 <= bits < 64:
+            return False
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)  # the sign
+            values.append(value + (values[-2] if len(values) > 2 else 0))
+            value = shift = 0
+    return shift == 0 and min(values, default=0) >= 0 and sum(values) <= pixels
 
 
 def _box(box: Any, size: tuple[int, int], outline: Box | None, note: Note) -> Any:
