@@ -123,14 +123,17 @@ def test_a_devkit_is_split_as_in_the_literature(tmp_path: Path) -> None:
     (devkit / "VOC2012" / "Annotations" / "2008_0000019.xml").unlink()  # the answers are secret
     splits = {name: split.open() for name, split in find_splits(tmp_path).items()}
     ids = {name: [split.image_id(index) for index in range(len(split))] for name, split in splits.items()}
-    assert ids == {"train": ["000001", "2008_000001"], "val": ["0000019"], "test": ["0000019"]}
+    assert ids == {"train": ["000001", "2008_000001"], "val": ["0000019"]}
     assert splits["train"][1].info["path"] == str(devkit / "VOC2012" / "JPEGImages" / "2008_000001.jpg")
     secret = open_split(devkit / "VOC2012", "test")
     assert len(secret.labels(0)) == 0
     assert "images have no annotations, as those of a test set" in secret.problems
-    for year in ("VOC2007", "VOC2012"):
-        (devkit / year / "ImageSets" / "Main" / "test.txt").unlink()
-    assert list(find_splits(devkit)) == ["val", "trainval"]
+    (devkit / "VOC2007" / "ImageSets" / "Main" / "test.txt").unlink()
+    assert list(find_splits(devkit)) == ["trainval", "val", "test"]
+    write_year(devkit / "VOC2012", {"2008_000001": ""}, "train")
+    assert list(find_splits(devkit)) == ["train", "val", "test"]
+    assert list(find_splits(devkit / "VOC2012")) == ["train", "val", "test"]
+    assert list(find_splits(devkit / "VOC2007")) == ["val", "trainval"]
     assert VocDataset.splits(tmp_path / "nothing") is None
 
 

@@ -35,9 +35,9 @@ class VocDataset(AnnotatedImages):
     To download: VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar, VOCtrainval_11-May-2012.tar, which unpack into
     one folder VOCdevkit/. The images are from Flickr, under its terms of use.
 
-    A folder of one year has the splits of its ImageSets/Main. One of several years has, if a test set with annotations
-    (2007's) is among them, the splits that results are published with: "train" is trainval of all years, "val" and
-    "test" are that test set; else the years' train and val.
+    `data=FOLDER` of one year has the splits train, val and test of its ImageSets/Main, or trainval where there is no
+    train or val. VOCdevkit has, if a test set with annotations (2007's) is in it, the splits that results are published
+    with: "train" is trainval of all years, "val" that test set; else the years' train, val and test.
 
     Pixels are counted from 1 in the files, the last one included: a box becomes xmin - 1, ymin - 1, xmax, ymax. Objects
     that are difficult are trained with; evaluators neither ask for them nor count them as wrong. Where there is
@@ -56,6 +56,7 @@ class VocDataset(AnnotatedImages):
     """
 
     layout: ClassVar[str] = layout.LAYOUT
+    instance_evaluators: ClassVar[Sequence[str]] = ("voc", "diagnosis")
 
     def __init__(
         self,

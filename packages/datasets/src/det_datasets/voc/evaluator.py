@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -44,6 +44,8 @@ class VocEvaluator(Evaluator):
 
     Rotated boxes are compared as such, which is what DOTA's Task 1 measures.
     """
+
+    title: ClassVar[str] = "PASCAL VOC"
 
     def start(self, dataset: Dataset) -> None:
         truth = dataset.ground_truth()
@@ -136,6 +138,9 @@ class VocEvaluator(Evaluator):
             cells = [UNDEFINED if not objects or value is None else f"{100 * value:.1f}" for value in each]
             rows.append((name, str(objects), *cells))
         return [("VOC's AP of boxes (%)", ("class", "objects", *names), rows)]
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return {section: dict.fromkeys(METRICS, "no class has an object that is not difficult") for section in SECTIONS}
 
     def save(self, folder: Path) -> None:
         """Write `voc_per_class.json`, and into `voc_results/` what the devkit reads: for each class a text

@@ -16,24 +16,26 @@ _SPLITS = ("train", "val", "trainval", "test")
 
 
 def find_splits(folder: Path) -> Mapping[str, Mapping[str, Any]] | None:
-    """Split -> arguments of a folder in the layout of `LAYOUT`; None if it is not."""
+    """Split -> arguments of a folder in the layout of `LAYOUT`; None if it is not. No image is in two of them."""
     if _is_year(folder):
-        found = {name: {"folder": folder, "split": name} for name in _SPLITS if _list(folder, name).is_file()}
-        return found or None
+        there = [name for name in _SPLITS if _list(folder, name).is_file()]
+        halves = {"train", "val"} <= set(there)  # trainval is both
+        return {name: {"folder": folder, "split": name} for name in there if name != "trainval" or not halves} or None
     devkit = folder / "VOCdevkit" if (folder / "VOCdevkit").is_dir() else folder
     years = find_years(devkit)
-    if not years:
-        return None
     of = {name: [year for year in years if _list(year, name).is_file()] for name in _SPLITS}
     tests = [year for year in of["test"] if _annotated(year, "test")]
-    # As everybody does: train on trainval of 2007 and 2012, measure on the test set of 2007, the one that has answers.
-    parts = {"train": "trainval", "val": "test", "test": "test"} if tests else {"train": "train", "val": "val"}
-    parts |= {} if tests else {"trainval": "trainval"} | ({"test": "test"} if of["test"] else {})
-    chosen = {**of, "test": tests or of["test"]}
+    if tests:
+        # As everybody does: train on trainval of 2007 and 2012, measure on the test set of 2007, which has answers.
+        parts = {"train": ("trainval", of["trainval"]), "val": ("test", tests)}
+    else:
+        parts = {name: (name, of[name]) for name in ("train", "val", "test")}
+        if not (of["train"] and of["val"]):
+            parts = {"trainval": ("trainval", of["trainval"]), **parts}
     return {
-        split: {"folder": devkit, "split": part, "years": [year.name for year in chosen[part]]}
-        for split, part in parts.items()
-        if chosen[part]
+        name: {"folder": devkit, "split": split, "years": [year.name for year in chosen]}
+        for name, (split, chosen) in parts.items()
+        if chosen
     } or None
 
 
