@@ -89,6 +89,13 @@ class Detector(nn.Module, ABC):
         return True
 
     @property
+    def answers(self) -> Sequence[str]:
+        """Those of the fields "boxes", "labels", "masks", "semantic" and "panoptic" that its predictions have."""
+        pixels = self.semantic_categories
+        boxes = ["boxes", *(["labels"] if self.classifies else [])] if self.categories != pixels else []
+        return (*boxes, *(["semantic"] if pixels is not None else []))
+
+    @property
     def divisor(self) -> int:
         """Images are padded to a multiple of this many pixels."""
         return self.input.divisor

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from detkit.config import build
 from detkit.data.loader import eval_loader
 from detkit.detector import Detector, evaluating
 from detkit.interfaces import Dataset, Evaluator
@@ -103,6 +104,37 @@ def evaluate(
         metrics = _metrics(evaluators, [part for _, part in states] if losses else [])
     shared: dict[str, dict[str, Any]] = processes.share(metrics)
     return shared
+
+
+DIAGNOSIS = "diagnosis"
+"""The evaluator that explains errors, for reports."""
+
+
+def evaluators_for(
+    model: Detector, dataset: Dataset, *, only: Sequence[str] | None = None, without: Sequence[str] = ()
+) -> list[Evaluator]:
+    """The dataset's own evaluators, those of them that measure what the model answers.
+
+    Args:
+        only: choose among these.
+        without: not these.
+
+    Raises:
+        ValueError: there is none, of all.
+    """
+    found = []
+    for name in dataset.evaluators:
+        if name in without or (only is not None and name not in only):
+            continue
+        evaluator: Evaluator = build(name, Evaluator)
+        if set(evaluator.needs) <= set(model.answers):
+            found.append(evaluator)
+    if not found and only is None:
+        raise ValueError(
+            f"{type(model).__name__} answers {', '.join(model.answers)}; none of the evaluators of this data, "
+            f"{', '.join(dataset.evaluators)}, measures that; choose with evaluators=[NAME, ...], such as proposals"
+        )
+    return found
 
 
 def _predictions(model: Detector, batch: Batch, tta: Augmentation | None) -> Sequence[Prediction]:

@@ -25,6 +25,7 @@ from detkit.structures.shape import Shape
 if TYPE_CHECKING:
     from detkit.data.check import SourceCheck
     from detkit.engine.run import Run
+    from detkit.report.figures import Figure
     from detkit.structures.batch import Targets
     from detkit.structures.prediction import Prediction
     from detkit.structures.sample import Sample
@@ -224,6 +225,18 @@ class Dataset(ABC):
     rotated: bool = False
     """Whether boxes are rotated (N, 5)."""
 
+    instance_evaluators: ClassVar[Sequence[str]] = ("coco",)
+    """The names of the evaluators of instances that suit this format, with "diagnosis", which explains errors, where
+    ground truth is in COCO's form."""
+
+    @property
+    def evaluators(self) -> Sequence[str]:
+        """The names of the evaluators that `detkit eval` uses by default, those of them that measure what the model
+        answers (`Evaluator.needs`)."""
+        instances = self.instance_evaluators if len(self.categories) else ()
+        pixels = ["semantic"] if self.semantic_categories is not None else []
+        return (*instances, *pixels, *(["panoptic"] if self.has_panoptic else []))
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -328,6 +341,12 @@ class Evaluator(ABC):
 
     kind: ClassVar[str] = "evaluator"
 
+    title: ClassVar[str] = ""
+    """What a report calls it; the name of its class by default."""
+
+    needs: ClassVar[Sequence[str]] = ("boxes", "labels")
+    """The fields of predictions that it measures; see `Detector.answers`."""
+
     @abstractmethod
     def start(self, dataset: Dataset) -> None:
         """Forget what was added, and evaluate against this dataset's ground truth from now on.
@@ -353,7 +372,15 @@ class Evaluator(ABC):
         """Section ("bbox", "segm") -> metric -> value; a float from 0 to 1 is a score, None is undefined."""
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-        """(title, column names, rows) to print after `compute`."""
+        """(title, column names, rows) to print after `compute`, and for the report."""
+        return ()
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        """Section -> metric -> why `compute` left it undefined."""
+        return {}
+
+    def figures(self) -> Sequence[Figure]:
+        """What the report shows besides metrics and tables, after `compute`."""
         return ()
 
     def save(self, folder: Path) -> None:  # noqa: B027 - nothing to write is a fine default

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class AnnotatedImages(Dataset):
         pixels: the labels of pixels, if there are.
         proposals: file of proposals for all images; see `detkit.data.proposals`.
     """
+
+    instance_evaluators: ClassVar[Sequence[str]] = ("coco", "diagnosis")
 
     def __init__(
         self,

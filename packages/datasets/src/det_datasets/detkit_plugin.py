@@ -196,6 +196,12 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="evaluator",
+            name="diagnosis",
+            target="det_datasets.diagnosis.evaluator:DiagnosisEvaluator",
+            summary="Best F1, confusion, kinds of errors, size and crowding, calibration; figures for reports",
+        ),
+        Component(
+            kind="evaluator",
             name="proposals",
             target="det_datasets.coco.proposal_evaluator:ProposalEvaluator",
             summary="Average recall of boxes of any class",

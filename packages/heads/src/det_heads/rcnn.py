@@ -128,6 +128,11 @@ class RCNN(Detector):
         self.instance_weight = instance_weight
 
     @property
+    def answers(self) -> Sequence[str]:
+        masks = ["masks"] if self.learns_masks else []
+        return (*super().answers, *masks, *(["panoptic"] if self.panoptic is not None else []))
+
+    @property
     def needs_proposals(self) -> bool:
         return self.proposal_generator is None
 

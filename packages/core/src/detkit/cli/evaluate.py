@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.cli.running import run
 
 if TYPE_CHECKING:
-    from detkit.interfaces import Evaluator
+    from detkit.detector import Detector
+    from detkit.interfaces import Dataset, Evaluator
     from detkit.tta import Augmentation
 
 _HELP = """Measure MODEL, a model directory or a run (its best model, else its last), on data=PATH.
 
-Prints the tables of each evaluator, and writes metrics.json and result files with the dataset's own ids into --out.
+Prints the tables of each evaluator, and writes into --out metrics.json, result files with the dataset's own ids, and
+report.html: metrics, curves, confusion, kinds of errors and the images with most of them, in one file for a browser.
 
 split=NAME chooses the split (val, if there is one), evaluators=[NAME, ...] what is measured (what the run measured,
-else coco), tta=true or tta.scales=[0.5,1,1.5] tta.flip=false test-time augmentation.
+else what suits the data and the model), tta=true or tta.scales=[0.5,1,1.5] tta.flip=false test-time augmentation.
 """
 
 
@@ -32,6 +34,7 @@ def main(argv: list[str]) -> int:
         click.Option(
             ["--out"], type=click.Path(path_type=Path), help="Folder for results [default: runs/eval-NAME-N]."
         ),
+        click.Option(["--report/--no-report"], default=True, help="Write report.html [default: yes]."),
         click.Option(["--losses"], is_flag=True, help="Also compute the losses on these images."),
         click.Option(["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images at a time."),
         click.Option(["--workers"], type=click.IntRange(0), default=2, show_default=True, help="That load images."),
@@ -49,6 +52,7 @@ def _evaluate(
     model: str,
     arguments: tuple[str, ...],
     out: Path | None,
+    report: bool,
     losses: bool,
     batch_size: int,
     workers: int,
@@ -68,9 +72,19 @@ def _evaluate(
 
         again = [model, *arguments, "--out", str(out), "--batch-size", str(batch_size), "--workers", str(workers)]
         again += ["--device", device, *(["--losses"] if losses else [])]
-        again += [] if optimize else ["--no-optimize"]
+        again += [*([] if optimize else ["--no-optimize"]), *([] if report else ["--no-report"])]
         raise SystemExit(launch(["eval", *again], processes))
-    _run(model, options, out, losses=losses, batch_size=batch_size, workers=workers, device=device, optimize=optimize)
+    _run(
+        model,
+        options,
+        out,
+        report=report,
+        losses=losses,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        optimize=optimize,
+    )
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -90,6 +104,7 @@ def _run(
     options: dict[str, Any],
     out: Path,
     *,
+    report: bool,
     losses: bool,
     batch_size: int,
     workers: int,
@@ -101,16 +116,17 @@ def _run(
     from detkit.engine.run import write_json
     from detkit.evaluation import evaluate, relabellings_of
     from detkit.model_directory import load
+    from detkit.report.page import reasons_of, write_report
 
     splits = find_splits(options["data"])
     split = options.get("split") or ("val" if "val" in splits else next(iter(splits)))
     if split not in splits:
         raise ValueError(f"{options['data']} has no split {split!r}; it has: {', '.join(splits)}")
-    evaluators = _evaluators(source, options.get("evaluators"))
     tta = _augmentation(options.get("tta"))
     with Processes(device) as processes:
         model = load(source, device=processes.device)
         dataset = splits[split].open()
+        evaluators = _evaluators(source, options.get("evaluators"), model, dataset, report=report)
         missing = [name for relabelling in relabellings_of(model, dataset) for name in relabelling.missing]
         metrics = evaluate(
             model,
@@ -128,12 +144,17 @@ def _run(
         out.mkdir(parents=True, exist_ok=True)
         for evaluator in evaluators:
             evaluator.save(out)
-        write_json(out / "metrics.json", metrics)
+        reasons = reasons_of(evaluators, metrics)
+        write_json(out / "metrics.json", {**metrics, "reasons": reasons})
+        if report:
+            settings = {"batch size": batch_size, "test-time augmentation": tta or "no", "norms folded": optimize}
+            facts = _facts(source, options["data"], split, model, dataset, settings)
+            write_report(out / "report.html", f"{Path(source).name} on {split}", facts, evaluators, metrics)
     print(f"{source} on {len(dataset)} images of {options['data']}, split {split}")
     if missing:
         print(f"classes that the model does not know, none of whose objects it can find: {', '.join(missing)}")
     _show(evaluators, metrics)
-    print(f"written: {out / 'metrics.json'}")
+    print("written: " + ", ".join(str(out / name) for name in ("metrics.json", *(["report.html"] if report else []))))
 
 
 def _augmentation(spec: Any) -> Augmentation | None:
@@ -148,9 +169,43 @@ def _augmentation(spec: Any) -> Augmentation | None:
     return Augmentation(**spec)
 
 
-def _evaluators(source: str, spec: Any) -> Sequence[Evaluator]:
-    """Those that are asked for, else those of the run, else COCO's."""
+def _facts(
+    source: str, data: str, split: str, model: Detector, dataset: Dataset, settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """What the report says of an evaluation: nothing that changes from one time to the next."""
+    from detkit.model_directory import find_model, read_meta, versions
+
+    folder = find_model(source)
+    meta = {} if folder is None else read_meta(folder)
+    licence, step = meta.get("licence"), meta.get("step")
+    return {
+        "model": source + ("" if step is None else f", step {step}"),
+        **({"recipe": str(meta["recipe"])} if meta.get("recipe") else {}),
+        "licence": _listed(licence) if licence else "not stated",
+        "parameters": f"{sum(each.numel() for each in model.parameters()):,}",
+        "data": f"{data}, split {split}: {len(dataset):,} images, {len(dataset.categories)} classes of objects"
+        + (f", {len(dataset.semantic_categories)} of pixels" if dataset.semantic_categories else ""),
+        "settings": _listed(settings),
+        "versions": _listed(versions()),
+    }
+
+
+def _listed(values: Any) -> str:
+    """A mapping as text."""
+    if not isinstance(values, Mapping):
+        return str(values)
+    words = {True: "yes", False: "no", None: "not stated"}
+    return ", ".join(
+        f"{name} {words[value] if value is None or isinstance(value, bool) else value}"
+        for name, value in values.items()
+    )
+
+
+def _evaluators(source: str, spec: Any, model: Detector, dataset: Dataset, *, report: bool) -> Sequence[Evaluator]:
+    """Those that are asked for; else those of the run, for a report with the one that explains errors; else those that
+    suit the model and the dataset."""
     from detkit.config import Config, build
+    from detkit.evaluation import DIAGNOSIS, evaluators_for
     from detkit.interfaces import Evaluator
 
     if spec is not None:
@@ -159,9 +214,11 @@ def _evaluators(source: str, spec: Any) -> Sequence[Evaluator]:
     folder = Path(source)
     for run_folder in (folder, folder.parent):
         if (run_folder / "checkpoints").is_dir() and (run_folder / "config.yaml").is_file():
-            evaluators: Sequence[Evaluator] = Config.load(run_folder / "config.yaml").build("evaluators")
-            return evaluators
-    return [build("coco", Evaluator)]
+            evaluators: list[Evaluator] = list(Config.load(run_folder / "config.yaml").build("evaluators"))
+            known = {type(evaluator) for evaluator in evaluators}
+            explaining = evaluators_for(model, dataset, only=(DIAGNOSIS,)) if report else []
+            return [*evaluators, *(each for each in explaining if type(each) not in known)]
+    return evaluators_for(model, dataset, without=() if report else (DIAGNOSIS,))
 
 
 def _show(evaluators: Sequence[Evaluator], metrics: dict[str, dict[str, Any]]) -> None:

@@ -91,6 +91,12 @@ class Mixture(Dataset):
             listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             self.problems[f"{member.name}: classes that it does not annotate: {listed}"] = len(missing)
 
+    @property
+    def evaluators(self) -> Sequence[str]:
+        """Those that all members have."""
+        others = [member.dataset.evaluators for member in self.members[1:]]
+        return [name for name in self.members[0].dataset.evaluators if all(name in other for other in others)]
+
     def __len__(self) -> int:
         return self._ends[-1]
 

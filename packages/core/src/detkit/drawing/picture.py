@@ -31,6 +31,8 @@ def draw(
     mask_opacity: float = 0.45,
     font: str | Path | None = None,
     enlarge: bool = True,
+    names: Sequence[str] | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> Image.Image:
     """Draw masks, boxes, keypoints, class names and scores; for panoptic predictions their segments instead.
 
@@ -43,6 +45,7 @@ def draw(
         mask_opacity: of the masks' fill, from 0 to 1.
         font: a TrueType file for names that Pillow's own font cannot write; it has Latin letters only.
         enlarge: whether an image smaller than 640 pixels is enlarged, by a whole number, so that labels fit.
+        names, colours: of the instances, instead of those of their classes; without a `score_threshold`.
 
     Raises:
         ValueError: the image is of another size than the one that was predicted on, the classes of its pixels are
@@ -79,7 +82,8 @@ def draw(
 
     scores = prediction.scores.tolist() if "scores" in prediction else [None] * len(prediction)  # ground truth has none
     labels = prediction.labels.tolist() if "labels" in prediction else [None] * len(scores)
-    colours = [colour(label or 0) for label in labels]
+    if colours is None:
+        colours = [colour(label or 0) for label in labels]
     if "masks" in prediction:
         masks = prediction.masks.numpy(force=True).astype(bool).repeat(zoom, axis=1).repeat(zoom, axis=2)
         pixels = np.array(picture)
@@ -95,7 +99,8 @@ def draw(
         points = prediction.keypoints.numpy(force=True).astype(float) * (zoom, zoom, 1)
         for index in reversed(best_first):
             draw_keypoints(pen, points[index], categories.keypoints, colours[index], line)
-    names = ["" if label is None else categories.names[label] for label in labels]
+    if names is None:
+        names = ["" if label is None else categories.names[label] for label in labels]
     texts = [(name, "" if score is None else f"{score:.2f}") for name, score in zip(names, scores, strict=True)]
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     _draw_labels(pen, boxes, texts, colours, best_first, letters)

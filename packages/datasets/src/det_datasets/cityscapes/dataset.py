@@ -54,6 +54,14 @@ class CityscapesDataset(SegmentedImages):
         "*_gtFine_polygons.json; val and test alike"
     )
 
+    instance_evaluators: ClassVar[Sequence[str]] = ("coco", "cityscapes-instances", "diagnosis")
+
+    @property
+    def evaluators(self) -> Sequence[str]:
+        assert self.semantic_categories is not None
+        own = "semantic" if "things" in self.semantic_categories.names else "cityscapes-semantic"
+        return (*self.instance_evaluators, own, "panoptic")
+
     def __init__(self, folder: Path, split: str = "train", things_together: bool = False) -> None:
         images, self._truth = Path(folder) / "leftImg8bit" / split, Path(folder) / "gtFine" / split
         paths = sorted(images.glob(f"*/*{_IMAGE}"), key=lambda path: path.name)

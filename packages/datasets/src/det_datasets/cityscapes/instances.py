@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -37,6 +37,9 @@ class CityscapesInstanceEvaluator(Evaluator):
     Args:
         results: `save` writes the masks too, as Cityscapes' server takes them.
     """
+
+    title: ClassVar[str] = "Cityscapes: instances"
+    needs: ClassVar[Sequence[str]] = ("masks", "labels")
 
     def __init__(self, results: bool = True) -> None:
         self._keeps = results
@@ -142,6 +145,9 @@ class CityscapesInstanceEvaluator(Evaluator):
 
     def _by_class(self) -> list[tuple[float, float]]:
         return [(float(values.mean()), float(values[0])) for values in self._values]
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return {"cityscapes_instances": dict.fromkeys(METRICS, f"no class has an object of at least {SMALLEST} pixels")}
 
     def save(self, folder: Path) -> None:
         """Write `cityscapes_instances_per_class.json`, and into `cityscapes_instances/` what Cityscapes' tools read:

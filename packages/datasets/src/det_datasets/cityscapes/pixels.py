@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -31,6 +31,8 @@ class CityscapesSemanticEvaluator(SemanticEvaluator):
     same of the 7 groups of classes, in which classes of one group may be confused. From 0 to 1; None where there is
     nothing to measure. Unlike `semantic`, a class that is only answered has IoU 0 and counts in the mean.
     """
+
+    title: ClassVar[str] = "Cityscapes: pixels"
 
     def start(self, dataset: Dataset) -> None:
         if not isinstance(dataset, CityscapesDataset):
@@ -113,6 +115,9 @@ class CityscapesSemanticEvaluator(SemanticEvaluator):
             for name, (iou, instances) in self._rows.items()
         ]
         return [("Cityscapes' IoU of pixels (%)", ("class", "IoU", "iIoU"), rows)]
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return {"cityscapes_semantic": dict.fromkeys(METRICS, "no class is labelled or answered")}
 
     def save(self, folder: Path) -> None:
         """Write `cityscapes_semantic_per_class.json`."""

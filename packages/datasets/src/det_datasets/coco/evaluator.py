@@ -20,6 +20,7 @@ from det_datasets.coco.keypoints import PIXEL_CENTRE
 from det_datasets.coco.matching import Curves
 from detkit.atomic import whole_file, write_whole
 from detkit.interfaces import Dataset, Evaluator
+from detkit.report.figures import Figure
 from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
@@ -66,8 +67,13 @@ class CocoEvaluator(Evaluator):
         ValueError: an engine, numbers or sizes that there cannot be.
     """
 
+    title: ClassVar[str] = "COCO"
+
     name: ClassVar[str] = "coco"
     """Of the evaluator and of the files it writes."""
+
+    kinds: ClassVar[Mapping[str, str]] = summary.SIZES
+    """What comes behind AP or AR in a metric's name -> what objects are then."""
 
     federated: ClassVar[bool] = False
     """See `engines.Task`."""
@@ -118,6 +124,7 @@ class CocoEvaluator(Evaluator):
         self._images = {entry["id"] for entry in truth["images"]}
         self._sections: dict[str, dict[str, float | None]] = {}
         self._classes: dict[str, dict[str, list[float | None]]] = {}
+        self._figures: list[Figure] = []
 
     def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
         image_id = info["image_id"]
@@ -168,7 +175,7 @@ class CocoEvaluator(Evaluator):
         missing = len(self._images) - len(self._log)
         if missing:
             log.warning("%d of %d images have no prediction; their objects count as missed", missing, len(self._images))
-        self._sections, self._classes = {}, {}
+        self._sections, self._classes, self._figures = {}, {}, []
         with _collector_paused():
             self._compute()
         return {section: dict(values) for section, values in self._sections.items()}
@@ -199,6 +206,7 @@ class CocoEvaluator(Evaluator):
             each = [summary.metrics(curves, tuple(areas), most, keypoints=points, label=place) for place in places]
             self._classes[section + suffix] = {name: [of_class[name] for of_class in each] for name in values}
             self._sections[section + suffix] = self._with_groups(values, curves)
+            self._figures.append(summary.precision_figure(section + suffix, curves.precision[..., 0]))
 
     def _with_groups(self, values: dict[str, float | None], curves: Curves) -> dict[str, float | None]:
         """Metric -> value, with those of groups of classes, where a format has some."""
@@ -275,6 +283,12 @@ class CocoEvaluator(Evaluator):
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         return summary.tables(self._sections, self._classes, self._counts())
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return summary.reasons(self._sections, self._counts(), self.kinds)
+
+    def figures(self) -> Sequence[Figure]:
+        return tuple(self._figures)
 
     def _counts(self) -> dict[str, int]:
         """Class -> number of objects that count."""

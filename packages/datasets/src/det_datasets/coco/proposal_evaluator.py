@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ class ProposalEvaluator(Evaluator):
 
     `save` writes `proposals.npz` with all boxes, which a dataset reads as `proposals`, if images have numbers.
     """
+
+    title: ClassVar[str] = "Proposals"
+    needs: ClassVar[Sequence[str]] = ("boxes",)
 
     def __init__(self) -> None:
         self._log = ResultLog()
@@ -101,6 +104,9 @@ class ProposalEvaluator(Evaluator):
             reasons = [(name, "the dataset has no such object") for name in undefined]
             tables.append(("Undefined metrics", ("objects", "reason"), reasons))
         return tables
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return {"box_proposals": dict.fromkeys(self._metrics, "the dataset has no such object")}
 
     def save(self, folder: Path) -> None:
         """Write `proposals.npz`: see `detkit.data.proposals`."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from det_datasets.coco.matching import THRESHOLDS, Curves
+from det_datasets.coco.matching import RECALLS, THRESHOLDS, Curves
+from detkit.report.figures import Curve, Figure
+from detkit.report.figures import Curves as Figures
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """Of boxes and masks, with COCO's limits and sizes."""
@@ -94,6 +96,30 @@ def tables(
     if reasons:
         found.append(("Undefined metrics", ("metric", "reason"), list(reasons.items())))
     return found
+
+
+def reasons(
+    sections: Mapping[str, Mapping[str, float | None]], counts: Mapping[str, int], kinds: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Section -> metric -> why it is undefined; arguments as in `tables`."""
+    objects = sum(counts.values())
+    return {
+        section: {name: _reason(name, objects, kinds) for name, value in values.items() if value is None}
+        for section, values in sections.items()
+    }
+
+
+def precision_figure(section: str, precision: NDArray[np.float64]) -> Figure:
+    """Precision against recall on average over the classes that have objects, from precision (T, R, K)."""
+    there = (precision > -1).all(axis=(0, 1))
+    means = precision[:, :, there].mean(axis=2) if there.any() else np.full(precision.shape[:2], np.nan)
+    curves = (
+        Curve("IoU 0.5", RECALLS, means[_HALF]),
+        Curve("IoU 0.75", RECALLS, means[_THREE_QUARTERS]),
+        Curve("mean of IoU 0.5 to 0.95", RECALLS, means.mean(axis=0), "main"),
+    )
+    note = "The mean over classes; the area below a curve is its AP."
+    return Figures(f"{section}: precision and recall", "recall", "precision", curves, note=note)
 
 
 def _of_all(kind: str, values: Mapping[str, object]) -> str:

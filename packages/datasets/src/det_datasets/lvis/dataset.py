@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +45,7 @@ class LvisDataset(AnnotatedImages):
     """
 
     layout: ClassVar[str] = layout.LAYOUT
+    instance_evaluators: ClassVar[Sequence[str]] = ("lvis", "diagnosis")
 
     def __init__(
         self,

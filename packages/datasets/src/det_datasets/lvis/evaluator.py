@@ -45,6 +45,11 @@ class LvisEvaluator(CocoEvaluator):
     """
 
     name: ClassVar[str] = "lvis"
+    title: ClassVar[str] = "LVIS"
+    kinds: ClassVar[Mapping[str, str]] = {
+        **summary.SIZES,
+        **{letter: f"of a {name} class" for letter, name in FREQUENCIES.items()},
+    }
     federated: ClassVar[bool] = True
 
     def __init__(
@@ -95,8 +100,7 @@ class LvisEvaluator(CocoEvaluator):
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         """As those of COCO, but for those by class, of which there are too many: `lvis_per_class.json` has them."""
         counts = self._counts()
-        kinds = {**summary.SIZES, **{letter: f"of a {name} class" for letter, name in FREQUENCIES.items()}}
-        found = summary.tables(self._sections, {}, counts, title="LVIS metrics (%)", kinds=kinds)
+        found = summary.tables(self._sections, {}, counts, title="LVIS metrics (%)", kinds=self.kinds)
         places = np.searchsorted(np.sort(self._ids), self._ids)
         of_class, objects = self._frequencies[places], np.array(list(counts.values()))
         rows = []

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 METRICS = ("PQ", "SQ", "RQ")
 UNDEFINED = "n/a (neither annotated nor predicted)"
+UNDEFINED_CLASSES = "no such class is annotated or predicted"
 _State = tuple[set[Any], Quality, State]
 
 
@@ -39,6 +40,9 @@ class PanopticEvaluator(Evaluator):
     Args:
         results: keep the predicted segments, in a file on disk, so that `save` can write them.
     """
+
+    title: ClassVar[str] = "Panoptic segments"
+    needs: ClassVar[Sequence[str]] = ("panoptic",)
 
     def __init__(self, results: bool = True) -> None:
         self._keeps = results
@@ -154,6 +158,9 @@ class PanopticEvaluator(Evaluator):
         ]
         columns = ("class", "kind", "found", "made up", "missed", *METRICS)
         return [("Panoptic quality (%)", ("classes", *METRICS), summary), ("By class (%)", columns, classes)]
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return {"panoptic": dict.fromkeys(self._values, UNDEFINED_CLASSES)}
 
     def save(self, folder: Path) -> None:
         """Write `panoptic_results.json` with the pictures in `panoptic_results/`, which COCO's and Cityscapes' own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detkit.atomic import write_whole
 from detkit.interfaces import Dataset, Evaluator
+from detkit.report.figures import Figure, Matrix
 from detkit.structures.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ class SemanticEvaluator(Evaluator):
     From 0 to 1; None where no pixel is labelled, and such pixels count nowhere. Counts are int64, so that the order of
     images changes nothing.
     """
+
+    title: ClassVar[str] = "Pixels"
+    needs: ClassVar[Sequence[str]] = ("semantic",)
 
     def __init__(self) -> None:
         self._images: set[Any] = set()
@@ -99,6 +103,18 @@ class SemanticEvaluator(Evaluator):
             reasons = [(name, "the ground truth has no pixel of this class") for name in missing]
             tables.append(("Undefined metrics", ("class", "reason"), reasons))
         return tables
+
+    def reasons(self) -> Mapping[str, Mapping[str, str]]:
+        return {"semantic": dict.fromkeys(METRICS, "no pixel of the ground truth is labelled")}
+
+    def figures(self) -> Sequence[Figure]:
+        names = (*self._names, "(no class)")
+        note = "Shares are of the pixels of the row's class."
+        return (
+            Matrix(
+                "Confusion of pixels", self._names, names, self._counts, "labelled", "answered", len(self._names), note
+            ),
+        )
 
     def save(self, folder: Path) -> None:
         """Write `semantic_per_class.json`."""
