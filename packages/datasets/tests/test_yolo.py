@@ -55,6 +55,12 @@ def test_boxes(tmp_path: Path) -> None:
     assert len(data.labels(1)) == len(data.labels(2)) == 0
 
 
+def test_the_yaml_file_itself_is_a_source_of_data(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"7": "1 0.5 0.5 0.2 0.4"})
+    (folder / "data.yaml").rename(folder / "my cups.yaml")
+    assert open_split(folder / "my cups.yaml").labels(0).tolist() == [1]
+
+
 def test_outlines_with_boxes_between_them(tmp_path: Path) -> None:
     text = "0 0.1 0.1 0.3 0.1 0.3 0.5\n1 0.5 0.5 0.2 0.4\n0 .5 .5 .6 .5 .6 .6 .5 .6"
     data = YoloDataset(write(tmp_path, {"a": text}))

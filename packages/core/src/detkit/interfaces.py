@@ -306,8 +306,8 @@ class Dataset(ABC):
 
     @classmethod
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
-        """If `path` is a folder in this format: split name ("train", "val", "test") -> constructor arguments; else
-        None."""
+        """If `path` is a folder, or a YAML file, in this format: split name ("train", "val", "test") -> constructor
+        arguments; else None."""
         return None
 
     @classmethod

@@ -89,7 +89,7 @@ def open_split(path: str | Path, split: str = "train") -> Dataset:
 
 
 def find_splits(path: str | Path) -> dict[str, Openable]:
-    """The splits ("train", "val", "test", ...) of a folder that an installed reader knows, or of a YAML file:
+    """The splits ("train", "val", "test", ...) of a folder or a file that an installed reader knows, or of a YAML file:
 
         train: {images: photos, annotations: train.json}
         val:   {name: coco, images: photos, annotations: val.json}
@@ -116,16 +116,21 @@ def find_splits(path: str | Path) -> dict[str, Openable]:
         raise ValueError(f"there is no data at {path}: no such file or folder")
     if path.is_file():
         return _from_yaml(path)
-    looked_for = []
-    for reader in registry().names("dataset"):
-        cls = registry().load("dataset", reader)
-        found = cls.splits(path)
-        if found:
-            return {name: Split(reader, arguments) for name, arguments in found.items()}
-        looked_for.append(f"{reader}: {cls.layout}")
+    if found := _known_to_readers(path):
+        return found
+    looked_for = [f"{name}: {registry().load('dataset', name).layout}" for name in registry().names("dataset")]
     if not looked_for:
         raise ValueError(f"no dataset reader is installed to read {path}; pip install det-datasets")
     raise ValueError(f"no dataset found in {path}; looked for\n  " + "\n  ".join(looked_for))
+
+
+def _known_to_readers(path: Path) -> dict[str, Openable] | None:
+    """The splits of a folder or a file that the first reader finds who knows it; None if nobody does."""
+    for reader in registry().names("dataset"):
+        found = registry().load("dataset", reader).splits(path)
+        if found:
+            return {name: Split(reader, arguments) for name, arguments in found.items()}
+    return None
 
 
 def _from_yaml(path: Path) -> dict[str, Openable]:
@@ -141,7 +146,14 @@ def _from_yaml(path: Path) -> dict[str, Openable]:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict) or not tree:
         raise ValueError(f"{path} names no splits; write, say, `train: {{images: FOLDER, annotations: FILE}}`")
+    ours = all(isinstance(entry, dict) or _is_mixture(entry) for entry in tree.values())
+    if not ours and (found := _known_to_readers(path)):  # another format is YAML too
+        return found
     return {str(name): _split(path, str(name), entry) for name, entry in tree.items()}
+
+
+def _is_mixture(entry: Any) -> bool:
+    return isinstance(entry, list) and all(isinstance(each, dict) for each in entry)
 
 
 def _split(path: Path, split: str, entry: Any) -> Openable:
