@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from detkit.cli.main import main
+from detkit.data.loader import augmented
+from detkit.data.sheet import contact_sheet
+from detkit.data.source import open_split
+from detkit.data.transforms.flip import Flip
 
 
 @pytest.fixture
@@ -51,29 +57,14 @@ def test_check_names_unreadable_images(folder: Path, capsys: pytest.CaptureFixtu
     missing.unlink()
     assert main(["data", "check", str(folder), "--split", "train"]) == 1
     out = capsys.readouterr().out
-    assert f"UNREADABLE cannot read the image {broken}" in out
-    assert f"UNREADABLE cannot read the image {missing}: No such file" in out
+    assert f"image-unreadable: cannot read the image {broken}" in out
+    assert f"image-missing: cannot read the image {missing}: No such file" in out
     assert main(["data", "check", str(folder), "--split", "val"]) == 0
-
-
-def test_check_tells_what_is_odd(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = folder / "train" / "annotations.json"
-    data = json.loads(file.read_text())
-    polygons = [each for each in data["annotations"] if isinstance(each["segmentation"], list)]
-    polygons[0]["bbox"][0] += 9
-    polygons[1]["segmentation"] = []
-    polygons[2]["bbox"] = [5, 5, 0, 9]
-    file.write_text(json.dumps(data))
-    assert main(["data", "check", str(folder), "--split", "train"]) == 0
-    out = capsys.readouterr().out
-    assert "1 boxes are more than 5 pixels away from the outline of their object" in out
-    assert "1 objects have no mask" in out
-    assert "1 have an empty box: left out" in out
 
 
 def test_check_explains_what_is_no_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(tmp_path)]) == 2
-    assert "looked for\n  coco: train/annotations.json" in capsys.readouterr().err
+    assert "\n  coco: train/annotations.json" in capsys.readouterr().err
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
 
@@ -84,3 +75,46 @@ def test_show_draws_a_sheet(folder: Path, tmp_path: Path) -> None:
     with Image.open(out) as sheet:
         assert sheet.size == (4 * 480, 2 * 480)
         assert len(sheet.convert("RGB").getcolors(1 << 24)) > 1000
+
+
+def test_show_takes_images_of_one_class(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", str(folder), "--class", "Circle", "--out", str(tmp_path / "sheet.png")]) == 0
+    assert main(["data", "show", str(folder), "--class", "dragon"]) == 2
+    assert "there is no class 'dragon'; there are: circle, square" in capsys.readouterr().err
+
+
+def test_sheets_show_what_training_sees(folder: Path) -> None:
+    dataset, mirror = open_split(folder), [Flip(horizontal=1.0)]
+    shown = [
+        contact_sheet(dataset, [0], sample=sample)
+        for sample in (dataset.__getitem__, lambda index: augmented(dataset, mirror, index, seed=1))
+    ]
+    pixels = [np.asarray(dataset[0].image.permute(1, 2, 0)), np.asarray(augmented(dataset, mirror, 0, 1).image)]
+    assert (pixels[0][:, ::-1] == pixels[1].transpose(1, 2, 0)).all()
+    assert shown[0].tobytes() != shown[1].tobytes()
+
+
+def test_show_writes_a_page_that_needs_no_other_files(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert main(["data", "show", str(folder), "--images", "4", "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.count("<svg") == text.count("data:image/jpeg;base64,") == 4
+    assert not re.search(r"(src|href)=['\"](?!data:)", text)
+    assert "circle, class 1, " in text
+    assert "objects of each class" in text
+    assert "4 of 6 images" in text
+
+
+def test_names_in_pages_are_text(folder: Path, tmp_path: Path) -> None:
+    file = folder / "train" / "annotations.json"
+    data = json.loads(file.read_text())
+    for number, category in enumerate(data["categories"]):
+        category["name"] = f"<b onclick='x'>{number}"
+    file.write_text(json.dumps(data))
+    assert main(["data", "show", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+    assert "<b onclick" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_show_knows_what_it_can_write(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", str(folder), "--out", "page.pdfx"]) == 2
+    assert "a file that ends in .png, .jpg or .html is needed" in capsys.readouterr().err
