@@ -14,7 +14,7 @@ from det_datasets.diagnosis.evaluator import DiagnosisEvaluator
 from det_datasets.shapes.make import make_shapes
 from detkit.data.source import open_split
 from detkit.interfaces import Dataset
-from detkit.report.figures import Bars, Curves, Matrix, Pictures
+from detkit.report.figures import Bars, Curves, Matrix, Pictures, Table
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
 from detkit.testing.evaluator import EvaluatorContract
@@ -423,12 +423,8 @@ def test_figures_show_curves_confusion_errors_and_the_worst_images(tmp_path: Pat
         evaluator.add(prediction.select(torch.arange(count)), sample.info)
     evaluator.compute()
     figures = evaluator.figures()
-    assert [sum(isinstance(each, kind) for each in figures) for kind in (Curves, Bars, Matrix, Pictures)] == [
-        4,
-        2,
-        1,
-        1,
-    ]
+    kinds = [type(each) for each in figures]
+    assert [kinds.count(kind) for kind in (Curves, Bars, Matrix, Table, Pictures)] == [4, 2, 1, 1, 1]
     pictures = next(each for each in figures if isinstance(each, Pictures)).pictures
     assert [each.title for each in pictures] == [str(dataset.image_id(2))]
     assert "0 wrong" in pictures[0].text and max(pictures[0].image.size) == 480

@@ -110,6 +110,21 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table for the report alone, such as a long one; `Evaluator.tables` are printed too.
+
+    Args:
+        title: of the table.
+        columns: their names.
+        rows: text, as many as there are columns.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image with a caption.
 
@@ -143,4 +158,4 @@ class Pictures:
     legend: Sequence[tuple[str, str]] = ()
 
 
-Figure = Curves | Matrix | Bars | Pictures
+Figure = Curves | Matrix | Bars | Table | Pictures

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from detkit.atomic import write_whole
 from detkit.interfaces import Evaluator
-from detkit.report.figures import Bars, Curves, Figure, Matrix, Picture, Pictures
+from detkit.report.figures import Bars, Curves, Matrix, Picture, Pictures, Table
 from detkit.report.svg import chart, heat_map, styles
 
 UNDEFINED = "there is nothing to measure it on"
@@ -98,10 +98,11 @@ def _metrics_section(metrics: Mapping[str, Any], reasons: Mapping[str, Mapping[s
 
 def _evaluator_parts(evaluator: Evaluator, folder: Path) -> Iterator[str]:
     figures = list(evaluator.figures())
-    drawn = [_figure(figure, folder) for figure in figures if not isinstance(figure, Pictures)]
+    drawn = [_figure(figure, folder) for figure in figures if not isinstance(figure, (Pictures, Table))]
     if drawn:
         yield f'<div class="figures">{"".join(drawn)}</div>'
     tables = [_table(*table) for table in evaluator.tables()]
+    tables += [_table(figure.title, figure.columns, figure.rows) for figure in figures if isinstance(figure, Table)]
     if tables:
         yield f'<div class="figures" style="margin-top:18px">{"".join(tables)}</div>'
     for figure in figures:
@@ -109,7 +110,7 @@ def _evaluator_parts(evaluator: Evaluator, folder: Path) -> Iterator[str]:
             yield f'<div style="margin-top:18px">{_figure(figure, folder)}</div>'
 
 
-def _figure(figure: Figure, folder: Path) -> str:
+def _figure(figure: Curves | Matrix | Bars | Pictures, folder: Path) -> str:
     if isinstance(figure, Curves):
         inside = chart(figure) + _legend(figure)
     elif isinstance(figure, Matrix):

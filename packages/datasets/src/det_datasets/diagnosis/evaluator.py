@@ -184,7 +184,7 @@ class DiagnosisEvaluator(Evaluator):
         return self._summary
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-        return figures.tables(self._computed(), self._dataset.categories.names)
+        return figures.tables(self._computed())
 
     def figures(self) -> Sequence[Figure]:
         found, names = self._computed(), self._dataset.categories.names

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from det_datasets.diagnosis.curves import RECALLS
 from det_datasets.diagnosis.summary import NO_OBJECTS, Group, Summary
-from detkit.report.figures import Bar, Bars, Curve, Curves, Figure, Matrix
-
-Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+from detkit.report.figures import Bar, Bars, Curve, Curves, Figure, Matrix, Table
 
 NOTHING, MISSED = "(nothing there)", "(missed)"
 _NAMED = 10  # classes that have curves with names
@@ -22,12 +20,25 @@ _PAIRS = 20  # of classes that are confused, in a table
 _THRESHOLDS = np.linspace(0, 1, 201)
 
 
-def tables(found: Summary, names: Sequence[str]) -> list[Table]:
+def tables(found: Summary) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
     """What is printed."""
-    ap = f"AP{round(100 * found.iou)}"
     metrics = [
         (name, f"n/a ({why})" if value is None else _score(value)) for name, (value, why) in found.metrics.items()
     ]
+    errors = [(name, str(count), _percent(lost)) for name, (count, lost) in found.errors.items()]
+    groups = [
+        (group.name, str(group.objects), _percent(group.recall), _percent(_reachable(group)))
+        for group in (*found.sizes, *found.crowding, *found.marks, *found.aside)
+    ]
+    return [
+        ("Diagnosis", ("metric", "value"), metrics),
+        (f"Errors {_threshold(found)}", ("kind", "number", f"{_ap(found)} lost (points)"), errors),
+        ("Recall by group (%)", ("objects", "number", "recall", "at any score"), groups),
+    ]
+
+
+def long_tables(found: Summary, names: Sequence[str]) -> Iterator[Table]:
+    """What a report shows besides: there may be a thousand classes."""
     classes = [
         (
             name,
@@ -37,21 +48,14 @@ def tables(found: Summary, names: Sequence[str]) -> list[Table]:
         )
         for name, each in zip(names, found.classes, strict=True)
     ]
-    columns = ("class", "objects", ap, "precision", "recall", "F1", "threshold")
-    errors = [(name, str(count), _points(lost)) for name, (count, lost) in found.errors.items()]
-    groups = [
-        (group.name, str(group.objects), _percent(group.recall), _percent(_reachable(group)))
-        for group in (*found.sizes, *found.crowding, *found.marks, *found.aside)
-    ]
-    least, pairs = _threshold(found), list(_pairs(found, names))
-    confused = (f"Most confused {least}", ("object", "taken for", "times", "of the objects (%)"), pairs)
-    return [
-        ("Diagnosis", ("metric", "value"), metrics),
-        ("Each class at its own best threshold (%)", columns, classes),
-        (f"Errors {least}", ("kind", "number", f"{ap} lost (points)"), errors),
-        ("Recall by group (%)", ("objects", "number", "recall", "at any score"), groups),
-        *([confused] if pairs else []),
-    ]
+    columns = ("class", "objects", _ap(found), "precision", "recall", "F1", "threshold")
+    yield Table("Each class at its own best threshold (%)", columns, classes)
+    if pairs := list(_pairs(found, names)):
+        yield Table(f"Most confused {_threshold(found)}", ("object", "taken for", "times", "of the objects (%)"), pairs)
+
+
+def _ap(found: Summary) -> str:
+    return f"AP{round(100 * found.iou)}"
 
 
 def _threshold(found: Summary) -> str:
@@ -82,16 +86,17 @@ def drawings(found: Summary, names: Sequence[str]) -> Iterator[Figure]:
         f"Objects that are found at an IoU of {found.iou:g} by detections at the threshold of the best F1. Crowding: "
         "how much of an object's box lies inside the box of the object that covers it most.",
     )
-    ap = f"AP{round(100 * found.iou)}"
+    ap = _ap(found)
     yield Bars(
         f"Errors: how much {ap} each kind costs",
         [
-            Bar(name, lost, NO_OBJECTS if lost is None else f"{_points(lost)} points, {count} times")
+            Bar(name, lost, NO_OBJECTS if lost is None else f"{_percent(lost)} points, {count} times")
             for name, (count, lost) in found.errors.items()
         ],
         note=f"How much {ap} would rise if errors of a kind were mended (TIDE), of detections of any score; numbers of "
         f"errors {_threshold(found)}. They do not add up: mending one lays bare another.",
     )
+    yield from long_tables(found, names)
     yield Matrix(
         f"Confusion {_threshold(found)}",
         (*names, NOTHING),
@@ -234,8 +239,4 @@ def _score(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
-def _points(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f}"
