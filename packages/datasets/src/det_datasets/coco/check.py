@@ -58,7 +58,7 @@ class CocoCheck(SourceCheck):
             return
         self._look_at_categories(report)
         self._look_at_images(report, store, labels, progress)
-        ids = (whole(_value(raw).get("id")) for raw in self._annotations)
+        ids = (whole(_id(raw)) for raw in self._annotations)
         self._last_id = max((id for id in ids if id is not None), default=0)
         with_objects = set()
         masks = [0, 0]
@@ -271,9 +271,25 @@ class CocoCheck(SourceCheck):
                 last += 1
                 id = last
             used.add(id)
-            fixed, has_mask = repair(entry, image.size, keypoints[category], tell)
+            strict = isinstance(raw, msgspec.Raw)
+            fixed, has_mask = repair(entry, image.size, keypoints[category], tell, finite=strict)
             if fixed is not None:
                 yield {**fixed, "id": id, "image_id": image.entry["id"], "category_id": category}, has_mask
+
+
+class _Id(msgspec.Struct):
+    id: Any = None
+
+
+_ID = msgspec.json.Decoder(_Id)
+
+
+def _id(raw: Any) -> Any:
+    """The id of an entry of a list, whatever it is."""
+    try:
+        return _ID.decode(raw).id if isinstance(raw, msgspec.Raw) else _value(raw).get("id")
+    except msgspec.ValidationError:  # it is no object
+        return None
 
 
 def _value(raw: Any) -> dict[str, Any]:

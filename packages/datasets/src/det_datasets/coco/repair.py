@@ -22,6 +22,7 @@ SLACK = 1.0
 FLAT = 1e-3
 """Square pixels; a polygon of less is flat."""
 
+_NUMBERS = {int, float}
 Note = Callable[[str, str], None]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -41,7 +42,7 @@ def is_number(value: Any) -> bool:
 
 
 def repair(
-    entry: Mapping[str, Any], size: tuple[int, int], keypoints: int, note: Note
+    entry: Mapping[str, Any], size: tuple[int, int], keypoints: int, note: Note, *, finite: bool = False
 ) -> tuple[dict[str, Any] | None, bool]:
     """An annotation without what is wrong with it, but for its ids: None if nothing is left.
 
@@ -50,12 +51,14 @@ def repair(
         size: height and width of its image.
         keypoints: how many its category has.
         note: called with the code of each problem, see `detkit.data.problems`, and what is wrong here.
+        finite: there is no number that is not: the file is JSON.
 
     Returns:
         the annotation, and whether it has a mask.
     """
     found = dict(entry)
-    _finite_only(found, note)
+    if not finite:
+        _finite_only(found, note)
     mask, outline, changed = _mask(found.get("segmentation"), size, note)
     if mask is None:
         found.pop("segmentation", None)
@@ -107,7 +110,7 @@ def _mask(segmentation: Any, size: tuple[int, int], note: Note) -> tuple[Any, Bo
     if not isinstance(segmentation, list):
         note("mask-malformed", f"segmentation {segmentation!r}"[:200])
         return None, None, True
-    if all(map(is_number, segmentation)):
+    if _NUMBERS.issuperset(map(type, segmentation)):
         note("mask-malformed", "segmentation is one list of numbers; a list of such lists is needed")
         segmentation = [segmentation]
     rings, changed = [], False
@@ -127,7 +130,7 @@ def _mask(segmentation: Any, size: tuple[int, int], note: Note) -> tuple[Any, Bo
 
 def _ring(ring: Any, size: tuple[int, int], note: Note) -> Any:
     """A polygon, the part of it inside the image, or None."""
-    if not isinstance(ring, list) or not all(map(is_number, ring)):
+    if not isinstance(ring, list) or not _NUMBERS.issuperset(map(type, ring)):
         note("mask-malformed", f"a polygon is {ring!r}"[:200])
         return None
     if len(ring) < 6 or len(ring) % 2:
@@ -135,7 +138,7 @@ def _ring(ring: Any, size: tuple[int, int], note: Note) -> Any:
         return None
     points = np.asarray(ring, np.float64).reshape(-1, 2)
     x, y = points.T
-    if abs(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y)) < 2 * FLAT:
+    if abs(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]) < 2 * FLAT:
         note("polygon-flat", f"{len(points)} points around nothing, at {points[0].tolist()}")
         return None
     (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()

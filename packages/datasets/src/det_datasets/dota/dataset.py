@@ -20,7 +20,7 @@ from detkit.data.image import IMAGE_SUFFIXES
 from detkit.structures.categories import Categories
 
 SPLITS = ("train", "val", "test")
-CLASSES = "classes.txt"
+CLASSES = "dota-classes.txt"
 """Beside the splits of data that is not DOTA's: a class in each line."""
 
 
@@ -39,7 +39,7 @@ class DotaDataset(AnnotatedImages):
         folder: with train/, val/, ...
         split: name of such a folder.
         version: "1.0", "1.5" or "2.0", to have its classes.
-        classes: names, in data that is not DOTA's; `splits` finds them in classes.txt.
+        classes: names, in data that is not DOTA's; `splits` finds them in dota-classes.txt.
         labels: name of the folder of labels beside images/; labelTxt by default, else the last labelTxt-*.
 
     Raises:
