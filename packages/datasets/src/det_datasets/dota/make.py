@@ -25,8 +25,8 @@ class DotaWriter(DatasetWriter):
     """DOTA's layout: train/images/*.png and train/labelTxt/*.txt, val and test alike.
 
     Objects that have no rotated boxes get the least ones around their outlines, or upright ones. Crowds become
-    difficult objects. Spaces in names of classes become hyphens. Where classes are other than DOTA's, dota-classes.txt names
-    them.
+    difficult objects. Spaces in names of classes become hyphens. Where classes are other than DOTA's,
+    dota-classes.txt names them.
     """
 
     def write(self, splits: Mapping[str, Dataset], folder: Path) -> None:
