@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from detkit.atomic import write_whole
+import pytest
+
+from detkit.atomic import new_folder, write_whole
 
 FULL_DISK = """
 import resource, signal, sys
@@ -32,3 +34,35 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     assert "File too large" in done.stdout
     assert (tmp_path / "a.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_new_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with new_folder(out) as folder:
+        assert folder.name == "out"
+        (folder / "file").write_text("x")
+        assert not out.exists()
+    assert (out / "file").read_text() == "x"
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_new_folder_may_be_there_and_empty(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "file").write_text("x")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
+
+
+def test_a_new_folder_is_gone_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as folder:
+        (folder / "file").write_text("x")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ValueError, match="there is something at"), new_folder(place):
+            pass
+    assert (tmp_path / "file").read_text() == "mine"

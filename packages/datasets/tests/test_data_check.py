@@ -288,6 +288,18 @@ def test_files_that_cannot_be_looked_through(
     assert not (scratch.folder / "out").exists()
 
 
+def test_arguments_of_the_reader_are_checked_too(scratch: Scratch, capsys: pytest.CaptureFixture[str]) -> None:
+    scratch.check()
+    files = "images: train/images, annotations: train/annotations.json"
+    for more, message in (
+        ("colour: 3", "unexpected keyword argument 'colour'"),
+        ("panoptic: x", "give both or neither"),
+    ):
+        (scratch.folder / "data.yaml").write_text(f"train: {{{files}, {more}}}")
+        assert main(["data", "check", str(scratch.folder / "data.yaml")]) == 1
+        assert message in " ".join(capsys.readouterr().out.split())
+
+
 def test_json_goes_to_standard_output(scratch: Scratch, capsys: pytest.CaptureFixture[str]) -> None:
     scratch.add(bbox=[5, 5, 0, 9])
     scratch.check()

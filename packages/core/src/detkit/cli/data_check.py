@@ -50,8 +50,7 @@ def command() -> click.Command:
 
 
 def _run(source: str, split: str | None, json_file: str | None, fix: Path | None, images: str) -> None:
-    import logging
-
+    from detkit.cli.running import without_warnings
     from detkit.data.source import find_splits
 
     splits = find_splits(source)
@@ -59,11 +58,8 @@ def _run(source: str, split: str | None, json_file: str | None, fix: Path | None
         if split not in splits:
             raise ValueError(f"{source} has no split {split!r}; it has: {', '.join(splits)}")
         splits = {split: splits[split]}
-    logging.disable(logging.WARNING)  # what readers have to say is in the report
-    try:
+    with without_warnings():
         status = _check(source, splits, json_file, fix, images)
-    finally:
-        logging.disable(logging.NOTSET)
     raise SystemExit(status)
 
 

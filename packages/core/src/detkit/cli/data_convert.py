@@ -38,6 +38,7 @@ def _run(
 ) -> None:
     import click
 
+    from detkit.cli.running import without_warnings
     from detkit.config import build
     from detkit.config.overrides import apply, from_arguments
     from detkit.data.convert import convert
@@ -63,10 +64,11 @@ def _run(
     if missing := [each for each in chosen if each not in found]:
         raise ValueError(f"{source} has no split {missing[0]!r}; it has: {', '.join(found)}")
     datasets = {each: found[each].open() for each in chosen}
-    losses = convert(datasets, writer, out)
+    with without_warnings():  # the same again, of what was written
+        losses = convert(datasets, writer, out)
     for split, dataset in datasets.items():
         click.echo(f"{split}: {len(dataset)} images")
     for loss in losses:
         click.echo(f"WARNING {loss}", err=True)
-    data = out if (out / "data.yaml").is_file() is False or images != "keep" else out / "data.yaml"
+    data = out / "data.yaml" if arguments.get("images") == "keep" else out
     click.echo(f"wrote {out} as {name}; read it with data={data}")

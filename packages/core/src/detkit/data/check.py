@@ -183,6 +183,11 @@ def check(
                 progress(name, done, total)
 
         look.run(report, note)
+        if not report.findings.errors and not isinstance(look, OpenedCheck):
+            try:  # what the reader sees besides, in its other arguments, say
+                split.open()
+            except ValueError as error:
+                report.findings.add("annotations", str(error))
     for name, leaks in leaks_of(reports).items():
         for position, others in leaks.items():
             called, _ = reports[name].digests[position]

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from detkit.atomic import new_folder
-from detkit.data.source import find_splits
+from detkit.data.source import Openable, find_splits
 from detkit.interfaces import Dataset, DatasetWriter
 
 
@@ -38,8 +38,7 @@ def convert(splits: Mapping[str, Dataset], writer: DatasetWriter, out: Path) -> 
     """
     with new_folder(out) as folder:
         writer.write(splits, folder)
-        data = folder / "data.yaml"
-        written = find_splits(data if data.is_file() and not _is_found(folder) else folder)
+        written = _splits_in(folder)
         losses = []
         for name, dataset in splits.items():
             before = contents(dataset)
@@ -52,12 +51,14 @@ def convert(splits: Mapping[str, Dataset], writer: DatasetWriter, out: Path) -> 
     return losses
 
 
-def _is_found(folder: Path) -> bool:
+def _splits_in(folder: Path) -> Mapping[str, Openable]:
+    """Those of a folder that a reader knows, else of the data.yaml in it."""
     try:
-        find_splits(folder)
+        return find_splits(folder)
     except ValueError:
-        return False
-    return True
+        if not (folder / "data.yaml").is_file():
+            raise
+        return find_splits(folder / "data.yaml")
 
 
 def contents(dataset: Dataset) -> dict[str, int]:
