@@ -7,8 +7,10 @@ from det_datasets.ade20k.make import make_ade20k
 from det_datasets.cityscapes.make import make_cityscapes
 from det_datasets.dota.make import make_dota
 from det_datasets.shapes.make import make_shapes
-from detkit.data.source import find_splits
+from detkit.data.source import find_splits, open_split
+from detkit.data.subset import Subset
 from detkit.interfaces import Dataset
+from detkit.testing.dataset import DatasetContract
 from detkit.testing.dataset_writer import DatasetWriterContract
 
 
@@ -105,3 +107,18 @@ class TestAde20k(DatasetWriterContract):
     def make(self, folder: Path) -> Mapping[str, Dataset]:
         make_ade20k(folder, images=5, val_images=2, size=64, panoptic=True)
         return opened(folder)
+
+
+class TestSubset(DatasetContract):
+    def make(self, folder: Path) -> Dataset:
+        make_shapes(folder, images=12, val_images=1, background_share=0.2, crowd_share=0.4, semantic=True)
+        return Subset(open_split(folder), [11, 2, *range(4, 10)])
+
+
+def test_a_subset_has_the_ground_truth_of_its_images(tmp_path: Path) -> None:
+    make_shapes(tmp_path, images=6, val_images=1, size=64)
+    whole = open_split(tmp_path)
+    truth = Subset(whole, [4, 1]).ground_truth()
+    assert [entry["id"] for entry in truth["images"]] == [5, 2]
+    annotations = whole.ground_truth()["annotations"]
+    assert truth["annotations"] == [entry for entry in annotations if entry["image_id"] in (2, 5)]
