@@ -36,8 +36,9 @@ def boundaries_of(masks: NDArray[np.bool_], ratio: float = RATIO) -> NDArray[np.
     greater of the distances in x and y, at most `ratio` of the image's diagonal (rounded, at least 1)."""
     distance = max(1, round(ratio * math.sqrt(masks.shape[1] ** 2 + masks.shape[2] ** 2)))
     boundaries = masks.copy()
-    for mask, rows, columns in zip(boundaries, masks.any(axis=2), masks.any(axis=1), strict=True):
-        inside = mask[_extent(rows), _extent(columns)]  # most masks fill a small part of their image
+    rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
+    for mask, own_rows, own_columns in zip(boundaries, rows, columns, strict=True):
+        inside = mask[_extent(own_rows), _extent(own_columns)]  # most masks fill a small part of their image
         inside &= ~_eroded(_eroded(inside, distance).T, distance).T
     return boundaries
 
