@@ -1,0 +1,26 @@
+"""What det-pointrend provides."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from detkit.plugins import Component, hookimpl
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+def _summary(recipe: Path) -> str:
+    """The summary that `about` gives, read as text: this module is imported by every command, a YAML reader by few."""
+    found = re.search(r"^  summary: (.+)$", recipe.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+@hookimpl
+def detkit_components() -> list[Component]:
+    return [
+        *(
+            Component(kind="recipe", name=file.stem, target=f"det_pointrend:recipes/{file.name}", summary=_summary(file))
+            for file in sorted(RECIPES.glob("*.yaml"))
+        ),
+    ]

@@ -1,0 +1,5 @@
+from detkit.testing.plugin import PluginContract
+
+
+class TestPlugin(PluginContract):
+    distribution = "det-pointrend"
