@@ -60,7 +60,8 @@ def initialise(
 
     Arrays whose rows belong to classes (`Detector.class_rows`, `semantic_class_rows`) may be of other classes: rows of
     classes with the same name (upper and lower case alike) are copied, the others keep the values they have; rows that
-    belong to no class, such as background, are copied. All other arrays must fit.
+    belong to no class, such as background, are copied. So it is with columns (`Detector.class_columns`,
+    `semantic_class_columns`). All other arrays must fit.
 
     Args:
         model: its own categories decide which rows it needs.
@@ -79,25 +80,28 @@ def initialise(
 
     own, adapted = model.state_dict(), dict(state)
     kinds = [
-        (rows, given or target, target)
-        for rows, given, target in (
-            (model.class_rows(), categories, model.categories),
-            (model.semantic_class_rows(), pixels, model.semantic_categories),
+        (rows, columns, given or target, target)
+        for rows, columns, given, target in (
+            (model.class_rows(), model.class_columns(), categories, model.categories),
+            (model.semantic_class_rows(), model.semantic_class_columns(), pixels, model.semantic_categories),
         )
         if rows and target is not None
     ]
-    for rows, given, target in kinds:
+    for rows, columns, given, target in kinds:
         pairs = _same_names(given, target)
+        for name, each in columns.items():
+            if name in state and name in own:
+                adapted[name] = _with_columns(state[name], own[name], each, len(given), len(target), pairs)
         for name, per_class in rows.items():
             if name in state and name in own:
                 adapted[name] = _adapted(state[name], own[name], per_class, len(given), len(target), pairs)
     _refuse(differences(model, adapted), f"{origin} is of another kind of model")
     model.load_state_dict(adapted)
-    changed = [(given, target) for _, given, target in kinds if given.names != target.names]
+    changed = [(given, target) for *_, given, target in kinds if given.names != target.names]
     return Transfer(
         arrays=len(adapted),
-        source_classes=sum(len(given) for _, given, _ in kinds),
-        classes=sum(len(target) for _, _, target in kinds),
+        source_classes=sum(len(given) for *_, given, _ in kinds),
+        classes=sum(len(target) for *_, target in kinds),
         reused=tuple(name for given, target in changed for name in target.names if given.label_like(name) is not None),
         fresh=tuple(name for given, target in changed for name in target.names if given.label_like(name) is None),
     )
@@ -188,6 +192,20 @@ def _adapted(
         adapted[rows] = given[source_label * per_class : (source_label + 1) * per_class]
     adapted[begin:] = given[source_begin:]
     return adapted
+
+
+def _with_columns(
+    given: Tensor, own: Tensor, per_class: int, source_classes: int, classes: int, pairs: Sequence[tuple[int, int]]
+) -> Tensor:
+    """The same for columns, which belong to classes from some place on to the last."""
+    begin, source_begin = (
+        each.shape[1] - count * per_class for each, count in ((own, classes), (given, source_classes))
+    )
+    if begin != source_begin or given.shape[:1] + given.shape[2:] != own.shape[:1] + own.shape[2:]:
+        return given
+    first = [each.roll(-begin, 1).transpose(0, 1) for each in (given, own)]  # those of classes first, as rows
+    adapted = _adapted(first[0], first[1], per_class, source_classes, classes, pairs)
+    return adapted.transpose(0, 1).roll(begin, 1).contiguous()
 
 
 def _refuse(problems: Sequence[str], what: str) -> None:

@@ -19,8 +19,28 @@ def _summary(recipe: Path) -> str:
 @hookimpl
 def detkit_components() -> list[Component]:
     return [
+        Component(
+            kind="roi_head",
+            name="pointrend",
+            target="det_pointrend.mask_head:PointRendHead",
+            summary="Masks of detections, point by point",
+        ),
+        Component(
+            kind="roi_head",
+            name="implicit-pointrend",
+            target="det_pointrend.implicit_head:ImplicitPointRendHead",
+            summary="Masks of detections, each a network of its own",
+        ),
+        Component(
+            kind="semantic_head",
+            name="pointrend-semantic",
+            target="det_pointrend.semantic_head:PointRendSemantic",
+            summary="Classes of pixels, refined point by point",
+        ),
         *(
-            Component(kind="recipe", name=file.stem, target=f"det_pointrend:recipes/{file.name}", summary=_summary(file))
+            Component(
+                kind="recipe", name=file.stem, target=f"det_pointrend:recipes/{file.name}", summary=_summary(file)
+            )
             for file in sorted(RECIPES.glob("*.yaml"))
         ),
     ]
