@@ -8,6 +8,16 @@ from pathlib import Path
 from detkit.plugins import Component, hookimpl
 
 RECIPES = Path(__file__).with_name("recipes")
+DETECTRON2 = {
+    "CoarseMaskHead": "OLD_MASK_HEAD",
+    "ImplicitPointRendMaskHead": "IMPLICIT_HEAD",
+    "ImplicitPointRendPointSupHead": "IMPLICIT_POINT_SUP_HEAD",
+    "MaskRCNNConvUpsamplePointSupHead": "POINT_SUP_HEAD",
+    "PointRendMaskHead": "MASK_HEAD",
+    "PointRendROIHeads": "ROI_HEADS",
+    "PointRendSemSegHead": "SEMANTIC_HEAD",
+}
+"""What Detectron2 calls the parts that `det_pointrend.detectron2` maps."""
 
 
 def _summary(recipe: Path) -> str:
@@ -33,9 +43,18 @@ def detkit_components() -> list[Component]:
         ),
         Component(
             kind="semantic_head",
-            name="pointrend-semantic",
+            name="pointrend",
             target="det_pointrend.semantic_head:PointRendSemantic",
             summary="Classes of pixels, refined point by point",
+        ),
+        *(
+            Component(
+                kind="detectron2_mapping",
+                name=name.lower(),
+                target=f"det_pointrend.detectron2:{mapping}",
+                summary=f"Detectron2's {name}",
+            )
+            for name, mapping in DETECTRON2.items()
         ),
         *(
             Component(

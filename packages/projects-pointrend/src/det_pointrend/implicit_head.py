@@ -143,7 +143,7 @@ class ImplicitPointRendHead(PointMaskHead):
 class RegionNetworks(nn.Module):
     """Networks, one for each region, whose parameters are predicted.
 
-    `hidden` predicts the weights of all hidden layers, then their biases; `last_weight` and `last_bias` those of the
+    `hidden_weight` and `hidden_bias` predict those of all hidden layers, `last_weight` and `last_bias` those of the
     last layer, class by class.
 
     Args:
@@ -176,20 +176,20 @@ class RegionNetworks(nn.Module):
         self.out_channels = out_channels
         self.register_buffer("frequencies", torch.randn(2, position_channels // 2))
         shapes = list(zip(self.widths[1:], self.widths[:-1], strict=True))
-        self._sizes = [rows * columns for rows, columns in shapes] + [rows for rows, _ in shapes]
-        self.hidden = nn.Linear(in_channels, sum(self._sizes))
+        self._weight_sizes, self._bias_sizes = [rows * columns for rows, columns in shapes], self.widths[1:]
+        self.hidden_weight = nn.Linear(in_channels, sum(self._weight_sizes))
+        self.hidden_bias = nn.Linear(in_channels, sum(self._bias_sizes))
         self.last_weight = nn.Linear(in_channels, out_channels * self.widths[-1])
         self.last_bias = nn.Linear(in_channels, out_channels)
-        for predictor in (self.hidden, self.last_weight, self.last_bias):
+        for predictor in (self.hidden_weight, self.hidden_bias, self.last_weight, self.last_bias):
             init_normal(predictor, std=0.001)
 
     def parameters_of(self, vectors: Tensor) -> list[Tensor]:
         """Vectors (R, in_channels) -> weights (R, out, in) of all layers, then biases (R, out, 1)."""
-        parts = self.hidden(vectors).split(self._sizes, dim=1)
-        layers = len(self.widths) - 1
-        weights = [part.unflatten(1, (-1, width)) for part, width in zip(parts[:layers], self.widths, strict=False)]
-        weights.append(self.last_weight(vectors).unflatten(1, (self.out_channels, self.widths[-1])))
-        return [*weights, *(part[..., None] for part in (*parts[layers:], self.last_bias(vectors)))]
+        weights = (*self.hidden_weight(vectors).split(self._weight_sizes, dim=1), self.last_weight(vectors))
+        biases = (*self.hidden_bias(vectors).split(self._bias_sizes, dim=1), self.last_bias(vectors))
+        shaped = [weight.unflatten(1, (-1, width)) for weight, width in zip(weights, self.widths, strict=True)]
+        return [*shaped, *(bias[..., None] for bias in biases)]
 
     def forward(self, parameters: Sequence[Tensor], points: Tensor, fine: Tensor | None) -> Tensor:
         """Logits (R, out_channels, P) at points (R, P, 2) with features (R, feature_channels, P)."""
