@@ -121,7 +121,7 @@ def _point_sup_head(config: Detectron2Config) -> dict[str, Any]:
 
 def _implicit_point_sup_head(config: Detectron2Config) -> dict[str, Any]:
     config.unused(f"{POINT}.TRAIN_NUM_POINTS")
-    return {**_implicit(config), "name": "implicit-pointrend-point-sup"}
+    return {**_implicit(config), "train_points": None}
 
 
 def _semantic_head(config: Detectron2Config) -> dict[str, Any]:

@@ -47,6 +47,30 @@ def detkit_components() -> list[Component]:
             target="det_pointrend.semantic_head:PointRendSemantic",
             summary="Classes of pixels, refined point by point",
         ),
+        Component(
+            kind="roi_head",
+            name="mask-point-sup",
+            target="det_pointrend.point_sup:PointSupervisedMaskHead",
+            summary="Masks of detections, learned from labelled points",
+        ),
+        Component(
+            kind="dataset",
+            name="coco-points",
+            target="det_pointrend.coco_points:CocoPoints",
+            summary="COCO's format with labelled points of objects",
+        ),
+        Component(
+            kind="transform",
+            name="sample_points",
+            target="det_pointrend.point_annotations:SamplePoints",
+            summary="some of the labelled points of each object",
+        ),
+        Component(
+            kind="command",
+            name="data-points",
+            target="det_pointrend.data_points:main",
+            summary="Label points of objects by their masks.",
+        ),
         *(
             Component(
                 kind="detectron2_mapping",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from det_heads.pooler import foreground_rows
 from det_pointrend.layers import RegionNetwork
 from det_pointrend.mask_head import PointMaskHead, Regions, mean_entropy, true_instances
+from det_pointrend.point_annotations import annotated_points
 from det_pointrend.points import mask_values, points_in_image, region_seeds, uniform_points
 from det_pointrend.subdivision import Subdivision
 from detkit.interfaces import RoiSamples
@@ -38,7 +39,8 @@ class ImplicitPointRendHead(PointMaskHead):
         position_channels: of the encoding of a point's place by sines and cosines of random frequencies (Tancik et al.,
             2020); 0 for none.
         class_agnostic: one mask for all classes of a region, instead of one for each.
-        train_points: points of each region in training, anywhere in it.
+        train_points: points of each region in training, anywhere in it, of which masks tell the labels; null for the
+            labelled points of the data alone (`det_pointrend.point_annotations`).
         subdivision: of masks in inference; begins from a grid of as many points as a step has.
         parameter_decay: the weight of the mean square of the predicted parameters in the loss.
         weight: of the loss of the points.
@@ -64,7 +66,7 @@ class ImplicitPointRendHead(PointMaskHead):
         point_channels: int = 256,
         position_channels: int = 256,
         class_agnostic: bool = False,
-        train_points: int = 14 * 14,
+        train_points: int | None = 14 * 14,
         subdivision: Subdivision = Subdivision(steps=3),
         parameter_decay: float = 1e-5,
         weight: float = 1.0,
@@ -127,13 +129,17 @@ class ImplicitPointRendHead(PointMaskHead):
 
     def foreground(self, samples: RoiSamples, targets: Targets) -> tuple[Tensor, Tensor]:
         """The samples to learn from, as `det_heads.pooler.foreground_rows` gives them."""
+        if self.train_points is None:
+            return foreground_rows(samples, self.num_classes)
         return foreground_rows(samples, self.num_classes, targets.extra.get("has_mask"))
 
     def labelled_points(
         self, samples: RoiSamples, targets: Targets, regions: Regions
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is learned from: points (R, P, 2) of the regions, what is wanted there (R, P), from 0 to 1, and where
-        this is known (R, P), None for everywhere. Here: points drawn at random, from the masks."""
+        this is known (R, P), None for everywhere."""
+        if self.train_points is None:
+            return annotated_points(samples, targets, regions.rows)
         masks, index = true_instances(targets, samples, regions)
         seeds = region_seeds(targets.seeds, regions.rows, samples.valid.shape[1])
         points = uniform_points(seeds, self.train_points)

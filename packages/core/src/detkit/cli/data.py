@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detkit.cli.running import run
 
 if TYPE_CHECKING:
+    import click
+
     from detkit.data.check import Report
 
 MAKER_PREFIX = "data-make-"
 """Plugins provide `detkit data make NAME` as the command component "data-make-NAME"."""
+
+PREFIX = "data-"
+"""Plugins provide `detkit data NAME` as the command component "data-NAME"."""
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +62,30 @@ def main(argv: list[str]) -> int:
         contact_sheet(dataset, chosen).save(out)
         click.echo(f"wrote {out}")
 
+    _add_plugins(data)
     return run(data, "data", argv)
+
+
+def _add_plugins(data: click.Group) -> None:
+    """The commands of plugins, which see to their own arguments."""
+    import click
+
+    from detkit.plugins import registry
+
+    for each in registry().components("command"):
+        name = each.name.removeprefix(PREFIX)
+        if each.name == name or each.name.startswith(MAKER_PREFIX) or name in data.commands:
+            continue
+        given = click.Argument(["given"], nargs=-1, type=click.UNPROCESSED)
+        settings = {"ignore_unknown_options": True}
+        callback = partial(_run_plugin, each.name)
+        data.add_command(click.Command(name, settings, callback, [given], each.summary, add_help_option=False))
+
+
+def _run_plugin(name: str, given: tuple[str, ...]) -> None:
+    from detkit.plugins import registry
+
+    raise SystemExit(registry().load("command", name)(list(given)))
 
 
 def _make(name: str, argv: list[str]) -> int:
@@ -77,8 +106,6 @@ def _makers() -> str:
 
 
 def _check(source: str, only: str | None) -> int:
-    from functools import partial
-
     import click
     from rich.progress import Progress
 
