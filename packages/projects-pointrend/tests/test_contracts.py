@@ -55,7 +55,7 @@ class TestRoiHeads(RoiHeadContract):
 class TestSemanticHeads(SemanticHeadContract):
     distribution = "det-pointrend"
     arguments = {
-        "pointrend-semantic": [
+        "pointrend": [
             SEMANTIC,
             {**SEMANTIC, "point_features": ["p2", "p3"], "subdivision": {"steps": 1, "points": 99_999}},
         ]
@@ -66,7 +66,7 @@ class TestDetectors(DetectorContract):
     distribution = "det-heads"
     names = ["rcnn", "semantic"]
     arguments = {
-        "semantic": [{"backbone": BACKBONE, "neck": NECK, "semantic_head": {"name": "pointrend-semantic", **SEMANTIC}}],
+        "semantic": [{"backbone": BACKBONE, "neck": NECK, "semantic_head": {"name": "pointrend", **SEMANTIC}}],
         "rcnn": [
             {
                 "backbone": BACKBONE,

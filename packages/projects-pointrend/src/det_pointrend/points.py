@@ -82,7 +82,12 @@ def points_in_image(boxes: Tensor, points: Tensor) -> Tensor:
 
 def sample_maps(maps: Tensor, points: Tensor) -> Tensor:
     """What maps (R, C, H, W) are at points (R, P, 2), each at its own: (R, C, P)."""
-    return F.grid_sample(maps.float(), 2 * points[:, :, None] - 1, align_corners=False).squeeze(3)
+    return F.grid_sample(_wide(maps), 2 * points[:, :, None] - 1, align_corners=False).squeeze(3)
+
+
+def _wide(maps: Tensor) -> Tensor:
+    """At least float32: places are looked up in the maps' type, and in a smaller one they are coarse."""
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 
 class FeatureSampler:
@@ -120,7 +125,7 @@ def _tower(maps: Tensor) -> Tensor:
     """The maps (B, C, H, W) of all images as one (1, C, B * (H + 1), W): one below the other, a row of zeros between
     them. So one look-up serves regions of all images, in any order. Where channels come last in memory, no map moves.
     """
-    return F.pad(maps.float(), (0, 0, 0, 1)).permute(1, 0, 2, 3).flatten(1, 2)[None]
+    return F.pad(_wide(maps), (0, 0, 0, 1)).permute(1, 0, 2, 3).flatten(1, 2)[None]
 
 
 def _look_up(tower: Tensor, height: int, stride: int, points: Tensor, images: Tensor) -> Tensor:
