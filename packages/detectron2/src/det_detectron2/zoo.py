@@ -158,9 +158,15 @@ _FILES: Mapping[str, Mapping[str, str]] = {
     },
 }
 _NAMES = {
-    "cityscapes": "person rider car truck bus train motorcycle bicycle",
-    "voc": "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor",
+    "cityscapes": {
+        "categories": "person, rider, car, truck, bus, train, motorcycle, bicycle",
+        "semantic_categories": "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, "
+        "terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle",
+    },
+    "voc": {
+        "categories": "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, "
+        "motorbike, person, pottedplant, sheep, sofa, train, tvmonitor",
+    },
 }  # of the classes that models were trained on
 _NOT_FINAL = {"18131413": "model_0039999"}  # the name of a checkpoint that is not a training's last
 
@@ -267,7 +273,7 @@ def _classes(dataset: Any, arrays: Mapping[str, Tensor]) -> dict[str, Categories
     if dataset == "coco-keypoints":
         return {"categories": COCO_PERSON}
     if dataset in _NAMES:
-        return {"categories": Categories(tuple(_NAMES[dataset].split()))}
+        return {kind: Categories(tuple(re.split(r", ?", names))) for kind, names in _NAMES[dataset].items()}
     rows = next((len(value) for name, value in arrays.items() if name.endswith("cls_score.bias")), 0)
     if not rows:
         raise ValueError(f"the recipe is for the dataset {dataset!r}, whose classes are not known here")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from det_datasets.coco import CocoDataset
+from det_datasets.coco.dataset import CocoDataset
 from det_pointrend.point_annotations import ENTRY, PointAnnotations
 
 PIXEL_CENTRE = 0.5  # a point of the file is the number of a pixel, column and row

@@ -160,7 +160,7 @@ class RegionNetworks(nn.Module):
         layers, channels: of the hidden layers.
     """
 
-    frequencies: Tensor
+    frequencies: Tensor | None
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class RegionNetworks(nn.Module):
             )
         self.widths = [position_channels + feature_channels] + [channels] * layers
         self.out_channels = out_channels
-        self.register_buffer("frequencies", torch.randn(2, position_channels // 2))
+        self.register_buffer("frequencies", torch.randn(2, position_channels // 2) if position_channels else None)
         shapes = list(zip(self.widths[1:], self.widths[:-1], strict=True))
         self._weight_sizes, self._bias_sizes = [rows * columns for rows, columns in shapes], self.widths[1:]
         self.hidden_weight = nn.Linear(in_channels, sum(self._weight_sizes))
@@ -199,7 +199,7 @@ class RegionNetworks(nn.Module):
 
     def forward(self, parameters: Sequence[Tensor], points: Tensor, fine: Tensor | None) -> Tensor:
         """Logits (R, out_channels, P) at points (R, P, 2) with features (R, feature_channels, P)."""
-        x = torch.cat([self._encoded(points), *(() if fine is None else (fine,))], dim=1)
+        x = torch.cat([each for each in (self._encoded(points), fine) if each is not None], dim=1)
         count = len(self.widths)
         for position, (weight, bias) in enumerate(zip(parameters[:count], parameters[count:], strict=True)):
             x = torch.baddbmm(bias, weight, x)
@@ -207,7 +207,9 @@ class RegionNetworks(nn.Module):
                 x = F.relu(x)
         return x.float()
 
-    def _encoded(self, points: Tensor) -> Tensor:
+    def _encoded(self, points: Tensor) -> Tensor | None:
         """Sines and cosines (R, position_channels, P) of points (R, P, 2)."""
+        if self.frequencies is None:
+            return None
         phase = (2 * torch.pi) * (self.frequencies.mT @ (2 * points - 1).mT)
         return torch.cat([phase.sin(), phase.cos()], dim=1)
