@@ -1,3 +1,6 @@
+import torch
+
+from detkit.structures.batch import Targets
 from detkit.testing.detector import DetectorContract
 from detkit.testing.plugin import PluginContract
 from detkit.testing.roi_head import RoiHeadContract
@@ -36,6 +39,15 @@ class TestPlugin(PluginContract):
     distribution = "det-pointrend"
 
 
+def with_points(targets: Targets) -> Targets:
+    """Ground truth with four labelled points of each instance, of one of which nothing is known."""
+    low, high = targets.boxes[..., None, :2], targets.boxes[..., None, 2:]
+    places = low + (high - low) * torch.tensor([[0.2, 0.3], [0.5, 0.5], [0.9, 0.1], [0.0, 0.0]])
+    labels = torch.tensor([1.0, 1.0, 0.0, -1.0]).expand(places.shape[:-1])[..., None]
+    targets.extra["points"] = torch.cat((places, labels), dim=-1) * targets.valid[..., None, None]
+    return targets
+
+
 class TestRoiHeads(RoiHeadContract):
     distribution = "det-pointrend"
     arguments = {
@@ -48,8 +60,13 @@ class TestRoiHeads(RoiHeadContract):
             IMPLICIT,
             {**IMPLICIT, **AGNOSTIC, "position_channels": 0, "parameter_decay": 0.1},
             {**IMPLICIT, "point_features": [], "layers": 1, "weight": 0.5},
+            {**IMPLICIT, "train_points": None},
         ],
+        "mask-point-sup": [{"channels": 16, "layers": 1}, {"channels": 16, "layers": 0, "class_agnostic": True}],
     }
+
+    def complete(self, targets: Targets) -> Targets:
+        return with_points(targets)
 
 
 class TestSemanticHeads(SemanticHeadContract):
