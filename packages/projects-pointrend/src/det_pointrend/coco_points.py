@@ -33,7 +33,7 @@ class CocoPoints(CocoDataset):
         ValueError: as for COCO files; no annotation has points, ids repeat, or coordinates and labels do not fit.
     """
 
-    layout = ""
+    layout = "no folder, but the file data.yaml that `detkit data points` writes"
 
     def __init__(self, images: Path | str, annotations: Path | str) -> None:
         super().__init__(images, annotations)
