@@ -133,6 +133,22 @@ def test_the_command_writes_what_the_reader_reads(tmp_path: Path, capsys: pytest
             assert points[:, 2].tolist() == labels
 
 
+def test_the_validation_split_keeps_its_masks(tmp_path: Path) -> None:
+    """They are what models are evaluated by; the points are for the loss there."""
+    data = truth()
+    write(tmp_path / "coco", data)
+    del data["annotations"][2]["segmentation"]
+    write(tmp_path / "other", data)
+    (tmp_path / "other" / "train").rename(tmp_path / "coco" / "val")
+    main([str(tmp_path / "coco"), "--out", str(tmp_path / "points")])
+    dataset = open_split(tmp_path / "points" / "data.yaml", "val")
+    assert dataset.has_masks
+    target = dataset[1].target
+    assert target["has_mask"].tolist() == [True, True]
+    assert (target["points"][..., 2] >= 0).all()
+    assert (dataset[2].target["points"][..., 2] == -1).all()
+
+
 def test_annotations_with_fewer_points_have_some_that_are_not_known(tmp_path: Path) -> None:
     data = labelled(truth(), points=3, seed=0)
     data["annotations"][0] |= {"point_coords": [[4, 6]], "point_labels": [1]}

@@ -16,7 +16,10 @@ from detkit.cli.running import run
 if TYPE_CHECKING:
     from detkit.interfaces import Dataset
 
-FILE, SOURCE = "points.json", "data.yaml"
+SOURCE = "data.yaml"
+VALIDATION = "val"
+"""The split whose objects keep their masks, to be evaluated by, and have points for the loss."""
+
 SEED = 12345
 """With which the published points of COCO were drawn."""
 
@@ -41,10 +44,11 @@ def main(argv: list[str]) -> int:
 
 
 def write_points(data: Path, out: Path, *, points: int, seed: int, split: str) -> int:
-    """Write `points.json`, and `data.yaml` that names it and the other splits of the data; the number of objects.
+    """Write `train.json`, the split with points instead of masks, `val.json` with both, and `data.yaml` that names
+    these and the other splits of the data; the number of objects that have points instead of masks.
 
     Raises:
-        ValueError: the data cannot be read, or an object has no mask.
+        ValueError: the data cannot be read, or an object of the split has no mask.
     """
     import yaml
 
@@ -53,14 +57,17 @@ def write_points(data: Path, out: Path, *, points: int, seed: int, split: str) -
     splits = find_splits(data)
     if split not in splits:
         raise ValueError(f"{data} has no split {split!r}; it has: {', '.join(splits)}")
-    dataset = splits[split].open()
-    truth = labelled(dataset.ground_truth(), points=points, seed=seed)
     source: dict[str, Any] = {name: {"data": str(data.resolve()), "split": name} for name in splits}
-    source[split] = {"name": "coco-points", "images": _images(dataset), "annotations": FILE}
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / FILE, json.dumps(truth))
+    count = 0
+    for name in sorted({split, VALIDATION} & splits.keys()):
+        dataset = splits[name].open()
+        truth = labelled(dataset.ground_truth(), points=points, seed=seed, keep_masks=name != split)
+        count += len(truth["annotations"]) if name == split else 0
+        source[name] = {"name": "coco-points", "images": _images(dataset), "annotations": f"{name}.json"}
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / f"{name}.json", json.dumps(truth))
     write_whole(out / SOURCE, yaml.safe_dump(source, sort_keys=False))
-    return len(truth["annotations"])
+    return count
 
 
 def _images(dataset: Dataset) -> str:
@@ -72,33 +79,38 @@ def _images(dataset: Dataset) -> str:
     return str(folder.resolve()) if isinstance(folder, Path) else folder
 
 
-def labelled(truth: Mapping[str, Any], *, points: int, seed: int) -> dict[str, Any]:
+def labelled(truth: Mapping[str, Any], *, points: int, seed: int, keep_masks: bool = False) -> dict[str, Any]:
     """A COCO dict whose annotations have `point_coords` (columns and rows of pixels) and `point_labels` instead of
-    masks. NumPy's first generator is used as by the script of Cheng et al. (Detectron2's
-    prepare_coco_point_annotations_without_masks.py): the same file and seed give the same points.
+    masks, or besides them; in that case objects without masks are left as they are. NumPy's first generator is used as
+    by the script of Cheng et al. (Detectron2's prepare_coco_point_annotations_without_masks.py): the same file and seed
+    give the same points.
 
     Raises:
-        ValueError: the data has no masks, or an object has none.
+        ValueError: an object has no mask.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     random = np.random.RandomState(seed)
     annotations = []
     for given in truth["annotations"]:
         entry = dict(given)
+        annotations.append(entry)
+        if keep_masks and not entry.get("segmentation"):
+            continue
         height, width = sizes[entry["image_id"]]
         mask = _mask(entry, height, width)
+        if not keep_masks:
+            del entry["segmentation"]
         x, y, across, down = entry["bbox"]
         places = np.floor(random.rand(points, 2) * (across, down) + (x, y)).astype(int)
         places = places.clip(0, (width - 1, height - 1))  # of boxes that reach over the border
         entry["point_coords"] = places.tolist()
         entry["point_labels"] = mask[places[:, 1], places[:, 0]].tolist()
-        annotations.append(entry)
     return {**truth, "annotations": annotations}
 
 
-def _mask(entry: dict[str, Any], height: int, width: int) -> Any:
-    """The mask (H, W) of an annotation, which is taken out of it."""
-    segmentation = entry.pop("segmentation", None)
+def _mask(entry: Mapping[str, Any], height: int, width: int) -> Any:
+    """The mask (H, W) of an annotation."""
+    segmentation = entry.get("segmentation")
     if not segmentation:
         raise ValueError(f"annotation {entry['id']} has no mask to tell the labels of points")
     if isinstance(segmentation, list):
