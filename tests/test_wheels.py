@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,26 @@ def test_train_from_wheels(environment: Path, tmp_path: Path) -> None:
     run(detkit, "predict", "run", *sorted(tmp_path.glob("shapes/val/**/*.jpg")), "--out", "found", cwd=tmp_path)
     assert (tmp_path / "run/last/model.safetensors").is_file()
     assert list(tmp_path.glob("found/**/*"))
+
+
+def test_a_project_comes_and_goes(wheels: dict[str, Path], environment: Path, tmp_path: Path) -> None:
+    """It trains on the packages that it builds on, and other recipes do the same before, with and after it."""
+    detkit, python = environment / "detkit", environment / "python"
+    run(detkit, "data", "make", "shapes", "--out", "shapes", "--images", "8", "--val-images", "2", cwd=tmp_path)
+
+    def losses(name: str) -> list[float]:
+        run(detkit, "train", "mask-rcnn-quickstart", "data=shapes", "train.steps=2", "--out", name, cwd=tmp_path)
+        entries = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+        return [entry["loss"] for entry in entries if "loss" in entry]
+
+    before = losses("before")
+    run(UV, "pip", "install", "--quiet", "--no-deps", "--python", python, wheels["det-pointrend"])
+    run(detkit, "train", "pointrend-quickstart", "data=shapes", "train.steps=2", "--out", "pointrend", cwd=tmp_path)
+    assert losses("with") == before
+    run(UV, "pip", "uninstall", "--quiet", "--python", python, "det-pointrend")
+    assert losses("after") == before
+    with pytest.raises(AssertionError, match="pip install det-pointrend"):
+        run(detkit, "train", "pointrend-quickstart", "data=shapes", "--out", "none", cwd=tmp_path)
 
 
 def test_the_environment_is_free_of_the_repository(environment: Path, tmp_path: Path) -> None:

@@ -83,3 +83,25 @@ def test_everything_moves_together() -> None:
     assert batch.targets.masks is not None
     moved = (batch.images, batch.sizes, batch.targets.boxes, batch.targets.seeds, batch.targets.masks)
     assert {tensor.device.type for tensor in moved} == {"meta"}
+
+
+def test_what_else_is_known_of_instances_comes_along() -> None:
+    first, second = (
+        {**target(1, 20, 50), "weights": torch.ones(1, 2)},
+        {**target(3, 40, 30), "weights": torch.ones(3, 2)},
+    )
+    for each in (first, second):
+        each["area"], each["image_id"], each["more"] = torch.ones(len(each["labels"])), torch.tensor([7]), torch.ones(9)
+    targets = Batch.collate([image(20, 50), image(40, 30)], [first, second], 32).targets
+    assert targets is not None
+    assert list(targets.extra) == ["weights"]
+    assert targets.extra["weights"][0].tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
+def test_rows_of_different_shapes_are_named() -> None:
+    first, second = (
+        {**target(1, 20, 50), "weights": torch.ones(1, 2)},
+        {**target(1, 40, 30), "weights": torch.ones(1, 3)},
+    )
+    with pytest.raises(ValueError, match=r"'weights' of shapes \(1, 2\), \(1, 3\)"):
+        Batch.collate([image(20, 50), image(40, 30)], [first, second], 32)

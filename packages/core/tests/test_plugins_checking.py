@@ -3,11 +3,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from detkit.plugins import KINDS, Registry, use_registry
-from detkit.plugins.checking import check_plugin
+from detkit.plugins import KINDS, Component, Registry, checking, hookimpl, use_registry
+from detkit.plugins.checking import check_component, check_plugin
 from detkit.plugins.discovery import installed
 from detkit.plugins.interfaces import INTERFACES
 
@@ -124,3 +125,14 @@ def test_every_interface_is_of_its_kind() -> None:
     for kind, target in INTERFACES.items():
         module, _, name = target.partition(":")
         assert getattr(importlib.import_module(module), name).kind == kind
+
+
+@pytest.mark.parametrize(("user", "problem"), [("not_installed", ""), ("detkit", "cannot be imported")])
+def test_what_only_another_package_uses_is_checked_where_that_is_installed(
+    plugins: Registry, monkeypatch: pytest.MonkeyPatch, user: str, problem: str
+) -> None:
+    monkeypatch.setattr(checking, "USERS", {"detectron2_mapping": user})
+    component = Component(kind="detectron2_mapping", name="acmehead", target="acme_of_nobody:HEAD")
+    plugins.register(SimpleNamespace(detkit_components=hookimpl(lambda: [component])), "acme-net")
+    assert problem in check_component(plugins, component)
+    assert bool(problem) == bool(check_component(plugins, component))

@@ -112,8 +112,9 @@ def test_short_names_are_for_distributions_of_this_project(install_plugin: Insta
     assert state("det-net").state == "loaded"
 
 
-def test_a_uri_scheme_needs_no_prefix(install_plugin: Install) -> None:
-    install_plugin("acme-net", GOOD.replace("acme/net", "s3").replace("backbone", "uri_scheme"))
+@pytest.mark.parametrize(("kind", "name"), [("uri_scheme", "s3"), ("detectron2_mapping", "acmehead")])
+def test_what_others_have_named_needs_no_prefix(install_plugin: Install, kind: str, name: str) -> None:
+    install_plugin("acme-net", GOOD.replace("acme/net", name).replace("backbone", kind))
     assert state("acme-net").state == "loaded"
 
 

@@ -84,6 +84,21 @@ def test_a_contract_runs_over_everything_that_is_registered(plugins: Registry) -
         TestAcme.specs()
 
 
+def test_a_contract_runs_over_some_components_of_another_distribution(plugins: Registry) -> None:
+    components = [Component(kind="backbone", name=f"acme/{name}", target="nowhere:Net") for name in "ab"]
+    plugins.register(type("Plugin", (), {"detkit_components": staticmethod(hookimpl(lambda: components))}), "acme")
+
+    class TestPartsOfOurs(BackboneContract):
+        distribution = "acme"
+        names = ["acme/b"]
+        arguments = {"acme/b": [{"part": {"name": "ours/part"}}]}
+
+    assert TestPartsOfOurs.specs() == [{"name": "acme/b", "part": {"name": "ours/part"}}]
+    TestPartsOfOurs.names = ["acme/c"]
+    with pytest.raises(AssertionError, match=r"names has acme/c, which acme does not register"):
+        TestPartsOfOurs.specs()
+
+
 class Net(Backbone):
     """A backbone with one fault of each sort that it is asked for.
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from detkit.detector import Detector
 from detkit.model_directory import save_model
@@ -69,6 +70,47 @@ def test_reordered_classes_follow_their_names(colours: Detector, source: Path) -
     model = build("blue", "red")
     assert "class rows rearranged, 3 -> 2 classes" in str(initialise(model, source))
     assert torch.equal(model.head.scores.weight, colours.head.scores.weight[[2, 0, 3]])
+
+
+def with_columns(model: Detector) -> Detector:
+    """The model with a layer that takes two numbers, and two more of each class."""
+    model.head.mix = nn.Linear(2 + 2 * len(model.categories), 5)
+    model.head.columns_per_class = {"mix.weight": 2}
+    return model
+
+
+def test_columns_of_classes_with_the_same_name_are_reused() -> None:
+    source, model = with_columns(build("red", "green", "blue")), with_columns(build("yellow", "blue", "red", "white"))
+    given, before = source.head.mix.weight, model.head.mix.weight.clone()
+    initialise(model, source.state_dict(), categories=source.categories)
+    found = model.head.mix.weight
+    assert torch.equal(found[:, :2], given[:, :2])  # of no class
+    assert torch.equal(found[:, 4:6], given[:, 6:8])
+    assert torch.equal(found[:, 6:8], given[:, 2:4])
+    assert torch.equal(found[:, [2, 3, 8, 9]], before[:, [2, 3, 8, 9]])
+    assert torch.equal(model.head.mix.bias, source.head.mix.bias)
+
+
+def test_rows_and_columns_of_one_array_are_both_reused() -> None:
+    """A layer from something of each class to something of each class."""
+    source, model = with_columns(build("red", "green")), with_columns(build("blue", "green", "red"))
+    for each in (source, model):
+        each.head.mix = nn.Linear(2 + 2 * len(each.categories), len(each.categories) + 1)
+        each.head.rows_per_class["mix.weight"] = each.head.rows_per_class["mix.bias"] = 1
+    given, before = source.head.mix.weight, model.head.mix.weight.clone()
+    initialise(model, source.state_dict(), categories=source.categories)
+    found = model.head.mix.weight
+    known = [0, 1, 4, 5, 6, 7]
+    assert torch.equal(found[1:, known], given[[1, 0, 2]][:, [0, 1, 4, 5, 2, 3]])
+    assert torch.equal(found[0], before[0])
+    assert torch.equal(found[:, 2:4], before[:, 2:4])
+
+
+def test_columns_that_belong_to_no_class_must_be_as_many() -> None:
+    source, model = with_columns(build("red")), with_columns(build("red", "blue"))
+    source.head.mix = nn.Linear(7, 5)
+    with pytest.raises(ValueError, match=r"head\.mix\.weight \(5, 7\) instead of \(5, 6\)"):
+        initialise(model, source.state_dict(), categories=source.categories)
 
 
 def test_other_shapes_are_an_error_that_lists_them(source: Path) -> None:

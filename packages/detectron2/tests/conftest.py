@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from detkit.testing.fixtures import install_plugin, plugins
+
+__all__ = ["install_plugin", "plugins"]
+
 FILE = Path(__file__).parent / "lazy_configs.yaml"
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.architectures import ARCHITECTURES, renamed
 from det_detectron2.config import Detectron2Config
 from det_detectron2.conversion import taken_out
 from det_detectron2.lazy import resolved
@@ -314,7 +314,7 @@ def test_all_arrays_have_their_place(path: str, python_config: Callable[[str], d
             semantic_categories=Categories.numbered(*stuff) if stuff else None,
         )
         arrays = {name: torch.empty(shape) for name, shape in model_arrays(dump["model"]).items()}
-    state, strangers = architecture.renamed(arrays)
+    state, strangers = renamed(arrays, [architecture])
     assert strangers == []
     theirs = {name: value.shape for name, value in state.items()}
     assert theirs == {

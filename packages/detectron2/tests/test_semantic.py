@@ -69,9 +69,7 @@ def test_where_detectron2_does_not_combine_nothing_is_merged() -> None:
     assert not [problem for problem in given.problems() if "PANOPTIC" in problem]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("NAME", "PointRendSemSegHead"), ("IGNORE_VALUE", 0), ("NORM", "naiveSyncBN")]
-)
+@pytest.mark.parametrize(("key", "value"), [("NAME", "HeadOfNobody"), ("IGNORE_VALUE", 0), ("NORM", "naiveSyncBN")])
 def test_what_has_no_counterpart_is_named(key: str, value: Any) -> None:
     given = config(**{f"MODEL.SEM_SEG_HEAD.{key}": value})
     semantic.model_tree(given)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.architectures import ARCHITECTURES, renamed
 from det_detectron2.config import Detectron2Config
 from det_detectron2.lazy import LazyLoader
 from detkit.config import build
@@ -131,6 +131,6 @@ def test_every_array_finds_its_place(positions: bool, tmp_path: Path) -> None:
         index = f"backbone.bottom_up.layers.{stage}.blocks.{block}.attn.relative_position_index"
         theirs[index] = torch.zeros(49, 49, dtype=torch.int64)
     assert ("backbone.bottom_up.absolute_pos_embed" in theirs) == positions
-    state, strangers = ARCHITECTURES["GeneralizedRCNN"].renamed(theirs)
+    state, strangers = renamed(theirs, [ARCHITECTURES["GeneralizedRCNN"]])
     assert strangers == []
     assert state.keys() == ours.keys()

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.architectures import ARCHITECTURES, renamed
 from det_detectron2.config import Detectron2Config
 from det_detectron2.lazy import LazyLoader
 from detkit.config import build
@@ -170,7 +170,7 @@ def test_every_array_finds_its_place(class_token: bool, tmp_path: Path) -> None:
     positions = theirs["backbone.net.pos_embed"].flatten(1, 2)
     token = [torch.randn(1, 1, 16)] if class_token else []
     theirs["backbone.net.pos_embed"] = torch.cat([*token, positions], dim=1)
-    state, strangers = ARCHITECTURES["GeneralizedRCNN"].renamed(theirs)
+    state, strangers = renamed(theirs, [ARCHITECTURES["GeneralizedRCNN"]])
     assert strangers == []
     assert state.keys() == ours.keys()
     assert all(torch.equal(state[name], value) for name, value in ours.items())

@@ -15,7 +15,15 @@ from detkit.model_directory import load, save_model
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.categories import Categories
 from detkit.structures.shape import Shape
-from detkit.testing.inputs import CATEGORIES, SEMANTIC_CATEGORIES, random_batch, random_features, random_targets
+from detkit.testing.inputs import (
+    CATEGORIES,
+    HEIGHT,
+    SEMANTIC_CATEGORIES,
+    WIDTH,
+    random_batch,
+    random_features,
+    random_targets,
+)
 from detkit.transfer import initialise
 
 PYRAMID = {f"p{level}": Shape(8, 2**level) for level in (2, 3, 4, 5, 6)}
@@ -47,6 +55,15 @@ def test_the_loss_is_the_mean_over_the_labelled_pixels() -> None:
     targets.semantic[0, 50:] = UNLABELLED
     wanted = F.cross_entropy(head(features), targets.semantic, ignore_index=UNLABELLED) / 2
     torch.testing.assert_close(head.losses(features, targets)["semantic"], wanted)
+
+
+def test_a_head_that_refines_another_gets_its_logits_and_their_losses() -> None:
+    head = SemanticFPN(input_shapes=PYRAMID, num_semantic_classes=4, channels=8)
+    features, targets = random_features(PYRAMID, 2), random_targets(2)
+    logits = head.logits(features)
+    assert logits.shape[2:] == (HEIGHT // head.stride, WIDTH // head.stride)
+    assert torch.equal(F.interpolate(logits, scale_factor=head.stride, mode="bilinear"), head(features))
+    assert torch.equal(head.losses_of(logits, targets)["semantic"], head.losses(features, targets)["semantic"])
 
 
 def test_maps_come_to_the_common_stride() -> None:

@@ -236,7 +236,16 @@ class Detector(nn.Module, ABC):
         """The same for `semantic_categories`."""
         return self._rows("rows_per_semantic_class")
 
-    def _rows(self, attribute: str) -> dict[str, int | tuple[int, int]]:
+    def class_columns(self) -> dict[str, int]:
+        """Parameter name -> columns, of its second dimension, that belong to each class, the last ones, class 0 first:
+        of layers that take what was said of each class. Fine-tuning treats them as `class_rows`."""
+        return self._rows("columns_per_class")
+
+    def semantic_class_columns(self) -> dict[str, int]:
+        """The same for `semantic_categories`."""
+        return self._rows("columns_per_semantic_class")
+
+    def _rows(self, attribute: str) -> dict[str, Any]:
         return {
             f"{prefix}.{name}" if prefix else name: rows
             for prefix, module in self.named_modules()

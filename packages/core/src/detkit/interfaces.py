@@ -131,6 +131,9 @@ class SemanticHead(nn.Module, ABC):
 
     kind: ClassVar[str] = "semantic_head"
 
+    stride: int = 1
+    """Of `logits`, in pixels."""
+
     @abstractmethod
     def losses(self, features: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Scalar losses against `targets.semantic` (B, H, W), in which 255 is not labelled."""
@@ -138,6 +141,18 @@ class SemanticHead(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, classes, H, W) in the size of the padded images."""
+
+    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, classes, H / stride, W / stride) from which `forward` interpolates, for heads that refine them."""
+        return self(features)
+
+    def losses_of(self, logits: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """What `losses` gives for features with these `logits`, for heads that refine them and compute them once.
+
+        Raises:
+            ValueError: the losses of this head need more than its logits.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what its losses are of logits; it cannot be refined")
 
 
 @dataclass

@@ -134,7 +134,7 @@ def frozen_batch_norm(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> FrozenBatchNor
     return frozen
 
 
-def init_relu_conv(conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
+def init_relu_conv(conv: nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) -> None:
     """Normal weights for a convolution that a ReLU follows (He et al., 2015, fan out); zero bias."""
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
@@ -148,7 +148,7 @@ def init_linear(layer: nn.Conv2d | nn.Linear) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def init_normal(layer: nn.Conv2d | nn.Linear | nn.ConvTranspose2d, std: float) -> None:
+def init_normal(layer: nn.Conv1d | nn.Conv2d | nn.Linear | nn.ConvTranspose2d, std: float) -> None:
     """Normal weights of this standard deviation; zero bias."""
     nn.init.normal_(layer.weight, std=std)
     if layer.bias is not None:

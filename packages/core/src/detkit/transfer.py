@@ -60,7 +60,8 @@ def initialise(
 
     Arrays whose rows belong to classes (`Detector.class_rows`, `semantic_class_rows`) may be of other classes: rows of
     classes with the same name (upper and lower case alike) are copied, the others keep the values they have; rows that
-    belong to no class, such as background, are copied. All other arrays must fit.
+    belong to no class, such as background, are copied. So it is with columns (`Detector.class_columns`,
+    `semantic_class_columns`). All other arrays must fit.
 
     Args:
         model: its own categories decide which rows it needs.
@@ -79,25 +80,27 @@ def initialise(
 
     own, adapted = model.state_dict(), dict(state)
     kinds = [
-        (rows, given or target, target)
-        for rows, given, target in (
-            (model.class_rows(), categories, model.categories),
-            (model.semantic_class_rows(), pixels, model.semantic_categories),
+        (rows, columns, given or target, target)
+        for rows, columns, given, target in (
+            (model.class_rows(), model.class_columns(), categories, model.categories),
+            (model.semantic_class_rows(), model.semantic_class_columns(), pixels, model.semantic_categories),
         )
         if rows and target is not None
     ]
-    for rows, given, target in kinds:
+    for rows, columns, given, target in kinds:
         pairs = _same_names(given, target)
-        for name, per_class in rows.items():
+        for name in rows.keys() | columns.keys():
             if name in state and name in own:
-                adapted[name] = _adapted(state[name], own[name], per_class, len(given), len(target), pairs)
+                adapted[name] = _adapted(
+                    state[name], own[name], rows.get(name), columns.get(name), (len(given), len(target)), pairs
+                )
     _refuse(differences(model, adapted), f"{origin} is of another kind of model")
     model.load_state_dict(adapted)
-    changed = [(given, target) for _, given, target in kinds if given.names != target.names]
+    changed = [(given, target) for *_, given, target in kinds if given.names != target.names]
     return Transfer(
         arrays=len(adapted),
-        source_classes=sum(len(given) for _, given, _ in kinds),
-        classes=sum(len(target) for _, _, target in kinds),
+        source_classes=sum(len(given) for *_, given, _ in kinds),
+        classes=sum(len(target) for *_, target in kinds),
         reused=tuple(name for given, target in changed for name in target.names if given.label_like(name) is not None),
         fresh=tuple(name for given, target in changed for name in target.names if given.label_like(name) is None),
     )
@@ -167,27 +170,55 @@ def _same_names(source: Categories, target: Categories) -> list[tuple[int, int]]
 def _adapted(
     given: Tensor,
     own: Tensor,
-    per_class: int | tuple[int, int],
-    source_classes: int,
-    classes: int,
+    rows: int | tuple[int, int] | None,
+    columns: int | None,
+    counts: tuple[int, int],
     pairs: Sequence[tuple[int, int]],
 ) -> Tensor:
-    """`own` with the rows of `given` that mean the same; `given` itself, to be reported, if it is of another form."""
-    if isinstance(per_class, tuple):
-        blocks, per_class = per_class
-        if len(given) % blocks:
-            return given
-        both = zip(given.chunk(blocks), own.chunk(blocks), strict=True)
-        return torch.cat([_adapted(*parts, per_class, source_classes, classes, pairs) for parts in both])
-    begin, source_begin = classes * per_class, source_classes * per_class  # of the rows that belong to no class
-    if given.shape[1:] != own.shape[1:] or len(given) - source_begin != len(own) - begin:
+    """`own` with what means the same in `given`; `given` itself, to be reported, if it is of another form.
+
+    Args:
+        given, own: of the source and of the model.
+        rows, columns: that belong to each class, as `Detector.class_rows` and `class_columns` say, if any do.
+        counts: classes of the source and of the model.
+        pairs: of labels, in the source and in the model, of the classes that both have.
+    """
+    blocks, each = rows if isinstance(rows, tuple) else (1, rows)
+    places = [_places((len(given), len(own)), each, counts, pairs, blocks)]
+    if columns is not None:
+        places.append(_places((given.shape[1], own.shape[1]), columns, counts, pairs, last=True))
+    known = [each for each in places if each is not None]
+    if len(known) < len(places) or given.shape[len(known) :] != own.shape[len(known) :]:
         return given
     adapted = own.clone()
-    for source_label, label in pairs:
-        rows = slice(label * per_class, (label + 1) * per_class)
-        adapted[rows] = given[source_label * per_class : (source_label + 1) * per_class]
-    adapted[begin:] = given[source_begin:]
+    source, target = (torch.meshgrid(*(each[side] for each in known), indexing="ij") for side in (0, 1))
+    adapted[target] = given[source]
     return adapted
+
+
+def _places(
+    lengths: tuple[int, int],
+    per_class: int | None,
+    counts: tuple[int, int],
+    pairs: Sequence[tuple[int, int]],
+    blocks: int = 1,
+    *,
+    last: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """Which places of a dimension of these lengths, in source and model, mean the same; None if it is of another form.
+    What belongs to classes comes first in each of the blocks, or `last`."""
+    per_class = per_class or 0
+    sides = []
+    others = [length - blocks * count * per_class for length, count in zip(lengths, counts, strict=True)]
+    if others[0] != others[1] or others[0] % blocks:
+        return None
+    free = others[0] // blocks
+    for side, count in enumerate(counts):
+        classes = torch.arange(count * per_class).view(count, per_class) + (free if last else 0)
+        rest = torch.arange(free) + (0 if last else count * per_class)
+        block = torch.cat([rest, *(classes[pair[side]] for pair in pairs)])
+        sides.append(torch.cat([block + number * (free + count * per_class) for number in range(blocks)]))
+    return sides[0], sides[1]
 
 
 def _refuse(problems: Sequence[str], what: str) -> None:

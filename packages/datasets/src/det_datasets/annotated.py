@@ -120,6 +120,11 @@ class AnnotatedImages(Dataset):
         start, end = span(self._columns.annotation_ends, index)
         return self._columns.difficult[start:end].clone()
 
+    def annotation_ids(self, index: int) -> Tensor:
+        """The dataset's own ids (N,) int64 of an image's objects."""
+        start, end = span(self._columns.annotation_ends, index)
+        return self._columns.annotation_ids[start:end].clone()
+
     def marks(self, index: int) -> Tensor:
         """What else is said of an image's objects, (N,) uint8: sums of `MARKS`."""
         start, end = span(self._columns.annotation_ends, index)

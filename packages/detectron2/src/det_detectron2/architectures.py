@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from det_detectron2 import dense, panoptic, rcnn, semantic, swin
+from det_detectron2 import dense, mapping, panoptic, rcnn, semantic, swin
 from det_detectron2.backbones import RESHAPED
-from det_detectron2.config import Detectron2Config
-from detkit.foreign import rename
+from det_detectron2.mapping import Detectron2Mapping
+from detkit.foreign import load_arrays
 
 # Constants that follow from the config, in every architecture
 DERIVED = (r"pixel_mean", r"pixel_std", r".+\.num_batches_tracked", *swin.DERIVED)
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """How configs and checkpoints of one architecture are read.
-
-    Args:
-        tree: config -> the `model` section of a detkit config, with `num_classes` and
-            `num_semantic_classes` where Detectron2 has them.
-        names: Detectron2's names of arrays, as regular expressions, and ours; `{N-1}` counts from 0 what Detectron2
-            counts from 1.
-        derived: arrays that follow from the config and are left out.
-        initial: arrays of ours that Detectron2 does not save, which stay as a new model has them.
-    """
-
-    tree: Callable[[Detectron2Config], dict[str, Any]]
-    names: tuple[tuple[str, str], ...]
-    derived: tuple[str, ...] = ()
-    initial: tuple[str, ...] = ()
-
-    def renamed(self, arrays: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Detectron2's arrays under our names and in our shapes, and the names that have no counterpart."""
-        state, strangers = rename(arrays, self.names, (*DERIVED, *self.derived))
-        for name in RESHAPED.keys() & state.keys():
-            state[name] = RESHAPED[name](state[name])
-        return state, strangers
-
-
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "GeneralizedRCNN": Architecture(rcnn.model_tree, rcnn.NAMES, rcnn.DERIVED),
-    "RetinaNet": Architecture(dense.retinanet, dense.NAMES, dense.DERIVED, dense.INITIAL),
-    "FCOS": Architecture(dense.fcos, dense.NAMES, dense.DERIVED, dense.INITIAL),
-    "PanopticFPN": Architecture(panoptic.model_tree, panoptic.NAMES, panoptic.DERIVED),
-    "ProposalNetwork": Architecture(rcnn.proposal_network_tree, rcnn.NAMES, rcnn.DERIVED),
-    "SemanticSegmentor": Architecture(semantic.model_tree, semantic.NAMES),
+ARCHITECTURES: Mapping[str, Detectron2Mapping] = {
+    "GeneralizedRCNN": Detectron2Mapping(tree=rcnn.model_tree, names=rcnn.NAMES, derived=rcnn.DERIVED),
+    "RetinaNet": Detectron2Mapping(
+        tree=dense.retinanet, names=dense.NAMES, derived=dense.DERIVED, initial=dense.INITIAL
+    ),
+    "FCOS": Detectron2Mapping(tree=dense.fcos, names=dense.NAMES, derived=dense.DERIVED, initial=dense.INITIAL),
+    "PanopticFPN": Detectron2Mapping(tree=panoptic.model_tree, names=panoptic.NAMES, derived=panoptic.DERIVED),
+    "ProposalNetwork": Detectron2Mapping(tree=rcnn.proposal_network_tree, names=rcnn.NAMES, derived=rcnn.DERIVED),
+    "SemanticSegmentor": Detectron2Mapping(tree=semantic.model_tree, names=semantic.NAMES),
 }
 """MODEL.META_ARCHITECTURE -> its mapping."""
+
+
+def architecture(name: str) -> Detectron2Mapping:
+    """The mapping of an architecture, of this package or of a plugin.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = ARCHITECTURES.get(name) or mapping.find(name)
+    if found is None:
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE is {name!r}; there is a mapping for {', '.join(ARCHITECTURES)}"
+            + mapping.advice(name)
+        )
+    return found
+
+
+def renamed(arrays: Mapping[str, Tensor], mappings: Sequence[Detectron2Mapping]) -> tuple[dict[str, Tensor], list[str]]:
+    """Detectron2's arrays of a model under our names and in our shapes, and the names that have no counterpart.
+
+    Args:
+        mappings: of the model's parts that plugins brought, and of its architecture, which comes last.
+    """
+    state, strangers = mapping.renamed(arrays, mappings, DERIVED)
+    for name in RESHAPED.keys() & state.keys():
+        state[name] = RESHAPED[name](state[name])
+    return state, strangers
+
+
+def load(model: nn.Module, arrays: Mapping[str, Tensor], mappings: Sequence[Detectron2Mapping], refusal: str) -> None:
+    """Load Detectron2's arrays into a model, all of them and nothing else.
+
+    Args:
+        mappings: as for `renamed`.
+        refusal: how the message begins: "FILE does not fit the model".
+
+    Raises:
+        ValueError: lists what has no counterpart, is missing, or is of another shape.
+    """
+    state, strangers = renamed(arrays, mappings)
+    for each in mappings:
+        if each.fit is not None:
+            state = each.fit(state, model.state_dict())
+    load_arrays(model, state, strangers, refusal, initial=[name for each in mappings for name in each.initial])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from det_detectron2 import mvit, regnet, swin, vit
 from det_detectron2.config import NORMS, Detectron2Config
 from detkit.foreign_vit import position_grid
+
+Body = Callable[[Detectron2Config], dict[str, Any]]
+"""Config -> the tree of a backbone."""
 
 # How the levels above the pyramid are made, by what is before the backbone's name in that of Detectron2's builder;
 # "p67" is CenterNet2's word for what Detectron2 has in python configs alone
@@ -31,20 +34,29 @@ NAMES = (
 
 
 def backbone_and_neck(config: Detectron2Config) -> dict[str, Any]:
-    """`backbone`, and `neck` where there is one."""
-    builders = [f"build_{body}_backbone" for body in BODIES]
-    pyramids = {f"build_{top}{body}_fpn_backbone": TOP_LEVELS[top] for body in BODIES for top in TOP_LEVELS}
-    simple = [f"build_{body}_simple_fpn_backbone" for body in BODIES]
-    name = config.expect("MODEL.BACKBONE.NAME", *builders, *pyramids, *simple)
-    found = re.fullmatch(rf"build_(?:{'|'.join(TOP_LEVELS)})({'|'.join(BODIES)})_(?:(?:simple_)?fpn_)?backbone", name)
-    if found is None:
-        config.unused("MODEL.BACKBONE", "MODEL.RESNETS", "MODEL.FPN")
-        return {"backbone": None, "neck": None}  # a problem, which is noted
-    body = BODIES[found[1]](config)
-    if name not in pyramids:
-        config.unused("MODEL.FPN")
-        return {"backbone": body, "neck": vit.simple_pyramid(config) if name in simple else None}
-    return {"backbone": body, "neck": _fpn(config, pyramids[name])}
+    """`backbone`, and `neck`, which is None where there is none."""
+    own: dict[str, Body] = {}
+    for body in ("resnet", *BODIES):  # an unknown one is read like the first
+        own[f"build_{body}_backbone"] = partial(_without_neck, BODIES[body])
+        own[f"build_{body}_simple_fpn_backbone"] = partial(_with_simple_pyramid, BODIES[body])
+        for prefix, top in TOP_LEVELS.items():
+            own[f"build_{prefix}{body}_fpn_backbone"] = partial(_with_pyramid, BODIES[body], top)
+    found: dict[str, Any] = config.part("MODEL.BACKBONE.NAME", own)
+    return found
+
+
+def _without_neck(body: Body, config: Detectron2Config) -> dict[str, Any]:
+    config.unused("MODEL.FPN")
+    return {"backbone": body(config), "neck": None}
+
+
+def _with_simple_pyramid(body: Body, config: Detectron2Config) -> dict[str, Any]:
+    config.unused("MODEL.FPN")
+    return {"backbone": body(config), "neck": vit.simple_pyramid(config)}
+
+
+def _with_pyramid(body: Body, top: str, config: Detectron2Config) -> dict[str, Any]:
+    return {"backbone": body(config), "neck": fpn(config, top)}
 
 
 def _resnet(config: Detectron2Config) -> dict[str, Any]:
@@ -92,7 +104,8 @@ def res5(config: Detectron2Config) -> dict[str, Any]:
     return {"name": "resnet-res5", "depth": config.take("MODEL.RESNETS.DEPTH"), **_blocks(config)}
 
 
-def _fpn(config: Detectron2Config, top: str) -> dict[str, Any]:
+def fpn(config: Detectron2Config, top: str) -> dict[str, Any]:
+    """The pyramid; `top` is what the levels above it are made of."""
     return {
         "name": "fpn",
         "in_features": config.take("MODEL.FPN.IN_FEATURES"),
@@ -120,7 +133,7 @@ def input_spec(config: Detectron2Config) -> dict[str, Any]:
 RESHAPED: Mapping[str, Callable[[Tensor], Tensor]] = {"backbone.pos_embed": position_grid}
 """Our names of arrays that have another shape here -> how they get it."""
 
-BODIES: Mapping[str, Callable[[Detectron2Config], dict[str, Any]]] = {
+BODIES: Mapping[str, Body] = {
     "mvit": mvit.backbone,
     "regnet": regnet.backbone,
     "resnet": _resnet,

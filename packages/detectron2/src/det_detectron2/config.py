@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from det_detectron2 import mapping
 from det_detectron2.lazy import LazyLoader, is_lazy, resolved
+from det_detectron2.mapping import Detectron2Mapping
+from detkit.plugins import registry
 
 NORMS = {"": "", "BN": "bn", "SyncBN": "sync_bn", "FrozenBN": "frozen_bn", "GN": "gn", "LN": "ln"}
 """Detectron2's names of norms -> detkit's."""
@@ -44,17 +47,21 @@ CANNOT_MATTER = (
 
 
 class Detectron2Config:
-    """A config whose keys are taken one by one; `leftover` tells which nobody took.
+    """A config whose keys are taken one by one; `problems` tells which nobody took.
 
     Args:
         tree: nested mappings, as in Detectron2's `config.yaml`.
         problems: what is known already not to be convertible.
+
+    Attributes:
+        mappings: those of plugins that its parts were read with.
     """
 
     def __init__(self, tree: Mapping[str, Any], problems: Sequence[str] = ()) -> None:
         self._values = dict(flatten(tree))
         self._taken: set[str] = set()
         self._problems = list(problems)
+        self.mappings: list[Detectron2Mapping] = []
 
     @classmethod
     def read(cls, path: Path) -> Detectron2Config:
@@ -104,6 +111,19 @@ class Detectron2Config:
             self._problems.append(f"{key} is {value!r}; only {wanted} has a counterpart")
         return value
 
+    def part(self, key: str, own: Mapping[str, Callable[[Detectron2Config], Any]]) -> Any:
+        """The component tree of the part that a key names: one of this package's `own`, or of a plugin's, see
+        `Detectron2Mapping`. Another is a problem, and is read like the first of `own`, so that it is the only one."""
+        name = self.take(key)
+        if name in own:
+            return own[name](self)
+        if found := mapping.find(name):
+            self.mappings.append(found)
+            return found.tree(self)
+        wanted = " or ".join(map(repr, own))
+        self._problems.append(f"{key} is {name!r}; only {wanted} has a counterpart{mapping.advice(name)}")
+        return next(iter(own.values()))(self)
+
     def unused(self, *prefixes: str) -> None:
         """Leave out sections of modules that this config does not build."""
         self._taken.update(key for key in self._values if below(key, prefixes))
@@ -111,7 +131,16 @@ class Detectron2Config:
     def problems(self) -> list[str]:
         """What cannot be converted: values without counterpart, and keys that nobody took."""
         leftover = sorted(key for key in self._values if key not in self._taken and not below(key, CANNOT_MATTER))
+        if leftover:
+            absent = tuple(self._keys_of_absent_parts())
+            leftover = [key for key in leftover if not below(key, absent)]
         return self._problems + [f"{key} (= {self._values[key]!r}) has no counterpart" for key in leftover]
+
+    def _keys_of_absent_parts(self) -> Iterator[str]:
+        """What projects add to every config for parts that this one does not have."""
+        used = {key for each in self.mappings for key in each.keys}
+        for component in registry().components(mapping.KIND):
+            yield from set(registry().load(mapping.KIND, component.name).keys) - used
 
 
 def below(key: str, prefixes: tuple[str, ...]) -> bool:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from det_detectron2 import zoo
-from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.architectures import architecture, load
 from det_detectron2.config import Detectron2Config
 from detkit.config import build
 from detkit.detector import Detector
-from detkit.foreign import load_arrays, read_foreign_checkpoint
+from detkit.foreign import read_foreign_checkpoint
 from detkit.interfaces import CheckpointFormat
 from detkit.model_directory import save_model
 from detkit.structures.categories import Categories
@@ -37,12 +37,11 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     config = Detectron2Config.read(config_path)
     datasets = config.take("DATASETS.TRAIN")
     name = config.take("MODEL.META_ARCHITECTURE")
-    if name not in ARCHITECTURES:
-        raise ValueError(
-            f"{config_path}: MODEL.META_ARCHITECTURE is {name!r}; there is a mapping for {', '.join(ARCHITECTURES)}"
-        )
-    architecture = ARCHITECTURES[name]
-    tree = architecture.tree(config)
+    try:
+        whole = architecture(name)
+    except ValueError as error:
+        raise ValueError(f"{config_path}: {error}") from None
+    tree = whole.tree(config)
     if problems := config.problems():
         raise ValueError(f"{config_path} cannot be converted:\n  " + "\n  ".join(problems))
     model = build(
@@ -53,9 +52,8 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     )
     assert isinstance(model, Detector)
     arrays = read_foreign_checkpoint(weights)
-    state, strangers = architecture.renamed(arrays)
     refusal = f"{weights} does not fit the model that {config_path} describes"
-    load_arrays(model, state, strangers, refusal, initial=architecture.initial)
+    load(model, arrays, [*config.mappings, whole], refusal)
     version = metadata.version("det-detectron2")
     about = {"source": f"Detectron2 checkpoint {weights.name}, converted by det-detectron2 {version}"}
     return save_model(model, out, config=tree, meta=about)

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import yaml
 
+from det_detectron2 import mapping
+
 Keys = dict[str, Any]
 """Dotted keys of Detectron2's YAML configs -> values."""
 
@@ -189,15 +191,30 @@ class Reader:
         """
         target = entries.get("_target_") if isinstance(entries, dict) else None
         if not isinstance(target, str) or short_name(target) not in names:
-            what = f"calls {target!r}" if isinstance(target, str) else f"is {entries!r}"
-            raise ValueError(f"{path} {what}; there is a mapping for {', '.join(names)}")
+            raise _refusal(path, entries, names)
         return Call(self, path, entries)
 
     def keys(self, path: str, entries: Any) -> Keys:
-        """What a call means."""
-        call = self.call(path, entries, tuple(self.targets))
-        return self.targets[call.name](call)
+        """What a call means, by the table or by the mapping of a plugin."""
+        target = entries.get("_target_") if isinstance(entries, dict) else None
+        meaning = self._meaning(short_name(target)) if isinstance(target, str) else None
+        if meaning is None:
+            raise _refusal(path, entries, tuple(self.targets))
+        return meaning(Call(self, path, entries))
+
+    def _meaning(self, name: str) -> Callable[[Call], Keys] | None:
+        if name in self.targets:
+            return self.targets[name]
+        found = mapping.find(name.rpartition(".")[2])
+        return found.target if found else None
 
     def problems(self) -> list[str]:
         """What cannot be converted: values without counterpart, and arguments that nobody took."""
         return self.found + [f"{entry} has no counterpart" for call in self.calls for entry in call.left()]
+
+
+def _refusal(path: str, entries: Any, names: Sequence[str]) -> ValueError:
+    target = entries.get("_target_") if isinstance(entries, dict) else None
+    known = mapping.advice(target.rpartition(".")[2]) if isinstance(target, str) else ""
+    what = f"calls {target!r}" if isinstance(target, str) else f"is {entries!r}"
+    return ValueError(f"{path} {what}; there is a mapping for {', '.join(names)}{known}")

@@ -17,12 +17,14 @@ DERIVED = (r"proposal_generator\.anchor_generator\.cell_anchors\.\d+",)
 
 def proposal_generator(config: Detectron2Config) -> dict[str, Any] | None:
     """The proposal generator; None where proposals come with the images."""
-    name = config.expect("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "PrecomputedProposals")
-    config.expect("MODEL.LOAD_PROPOSALS", name == "PrecomputedProposals")
-    if name == "PrecomputedProposals":
-        config.unused("MODEL.RPN", "MODEL.ANCHOR_GENERATOR", "MODEL.PROPOSAL_GENERATOR.MIN_SIZE")
-        return None
-    return _rpn(config)
+    key = "MODEL.PROPOSAL_GENERATOR.NAME"
+    config.expect("MODEL.LOAD_PROPOSALS", config.take(key) == "PrecomputedProposals")
+    found: dict[str, Any] | None = config.part(key, {"RPN": _rpn, "PrecomputedProposals": _precomputed})
+    return found
+
+
+def _precomputed(config: Detectron2Config) -> None:
+    config.unused("MODEL.RPN", "MODEL.ANCHOR_GENERATOR", "MODEL.PROPOSAL_GENERATOR.MIN_SIZE")
 
 
 def _rpn(config: Detectron2Config) -> dict[str, Any]:

@@ -28,29 +28,41 @@ DERIVED = (r"roi_heads\.box_predictor\.(?:\d\.)?fed_loss_cls_weights",)
 
 def roi_heads(config: Detectron2Config) -> dict[str, Any]:
     """`heads` and the `sampling` of their training."""
-    features = config.take("MODEL.ROI_HEADS.IN_FEATURES")
-    name = config.expect("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads")
-    if name != "CascadeROIHeads":
-        config.unused("MODEL.ROI_BOX_CASCADE_HEAD")
-    if name == "Res5ROIHeads":
-        return {**_res5_heads(config, features), "sampling": sampling(config)}
-    box = _cascade_head(config) if name == "CascadeROIHeads" else _box_head(config)
-    heads = {"box": {**box, **_pooling(config, "MODEL.ROI_BOX_HEAD", features)}}
+    own = {"StandardROIHeads": standard_heads, "CascadeROIHeads": cascade_heads, "Res5ROIHeads": res5_heads}
+    found: dict[str, Any] = config.part("MODEL.ROI_HEADS.NAME", own)
+    return found
+
+
+def standard_heads(config: Detectron2Config) -> dict[str, Any]:
+    """Heads that pool for themselves."""
+    config.unused("MODEL.ROI_BOX_CASCADE_HEAD")
+    return _pooling_heads(config, _box_head(config))
+
+
+def cascade_heads(config: Detectron2Config) -> dict[str, Any]:
+    """Heads that pool for themselves, boxes in stages."""
+    return _pooling_heads(config, _cascade_head(config))
+
+
+def _pooling_heads(config: Detectron2Config, box: dict[str, Any]) -> dict[str, Any]:
+    heads = {"box": {**box, **pooling(config, "MODEL.ROI_BOX_HEAD")}}
     if config.take("MODEL.MASK_ON"):
-        heads["mask"] = {**_mask_head(config), **_pooling(config, "MODEL.ROI_MASK_HEAD", features)}
+        heads["mask"] = config.part("MODEL.ROI_MASK_HEAD.NAME", {"MaskRCNNConvUpsampleHead": mask_head})
     else:
         config.unused("MODEL.ROI_MASK_HEAD")
     if config.take("MODEL.KEYPOINT_ON"):
-        heads["keypoint"] = {**_keypoint_head(config), **_pooling(config, "MODEL.ROI_KEYPOINT_HEAD", features)}
+        own = {"KRCNNConvDeconvUpsampleHead": keypoint_head}
+        heads["keypoint"] = config.part("MODEL.ROI_KEYPOINT_HEAD.NAME", own)
     else:
         config.unused("MODEL.ROI_KEYPOINT_HEAD")
     return {"heads": heads, "sampling": sampling(config)}
 
 
-def _res5_heads(config: Detectron2Config, features: list[str]) -> dict[str, Any]:
+def res5_heads(config: Detectron2Config) -> dict[str, Any]:
     """The "C4" models: regions pooled once, then the last stage of the ResNet, which all heads share."""
-    pooling = _pooling(config, "MODEL.ROI_BOX_HEAD", features)
-    pooling["size"] = pooling.pop("pool_size")
+    config.unused("MODEL.ROI_BOX_CASCADE_HEAD")
+    shared = pooling(config, "MODEL.ROI_BOX_HEAD")
+    shared["size"] = shared.pop("pool_size")
     head = "MODEL.ROI_BOX_HEAD"
     config.expect("MODEL.KEYPOINT_ON", False)
     config.unused("MODEL.ROI_KEYPOINT_HEAD")
@@ -59,16 +71,17 @@ def _res5_heads(config: Detectron2Config, features: list[str]) -> dict[str, Any]
     config.unused("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO")
     heads = {"box": {"name": "box", "layers": 0, **box_predictor(config)}}
     if config.take("MODEL.MASK_ON"):
-        heads["mask"] = _mask_head(config)
+        heads["mask"] = config.part("MODEL.ROI_MASK_HEAD.NAME", {"MaskRCNNConvUpsampleHead": _mask_head})
     else:
         config.unused("MODEL.ROI_MASK_HEAD")
-    return {"roi_pooling": pooling, "roi_trunk": res5(config), "heads": heads}
+    return {"roi_pooling": shared, "roi_trunk": res5(config), "heads": heads, "sampling": sampling(config)}
 
 
-def _pooling(config: Detectron2Config, head: str, features: list[str]) -> dict[str, Any]:
+def pooling(config: Detectron2Config, head: str) -> dict[str, Any]:
+    """How a head, such as "MODEL.ROI_MASK_HEAD", pools its regions."""
     pooler = config.expect(f"{head}.POOLER_TYPE", "ROIAlignV2", "ROIAlign")
     return {
-        "in_features": features,
+        "in_features": config.take("MODEL.ROI_HEADS.IN_FEATURES"),
         "pool_size": config.take(f"{head}.POOLER_RESOLUTION"),
         "sampling_ratio": config.take(f"{head}.POOLER_SAMPLING_RATIO"),
         "aligned": pooler == "ROIAlignV2",
@@ -142,9 +155,13 @@ def _federated(config: Detectron2Config) -> dict[str, Any] | None:
     }
 
 
+def mask_head(config: Detectron2Config) -> dict[str, Any]:
+    """Mask R-CNN's, with the pooling of its regions."""
+    return {**_mask_head(config), **pooling(config, "MODEL.ROI_MASK_HEAD")}
+
+
 def _mask_head(config: Detectron2Config) -> dict[str, Any]:
     head = "MODEL.ROI_MASK_HEAD"
-    config.expect(f"{head}.NAME", "MaskRCNNConvUpsampleHead")
     return {
         "name": "mask",
         "num_classes": config.take("MODEL.ROI_HEADS.NUM_CLASSES"),
@@ -155,9 +172,9 @@ def _mask_head(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
-def _keypoint_head(config: Detectron2Config) -> dict[str, Any]:
+def keypoint_head(config: Detectron2Config) -> dict[str, Any]:
+    """Mask R-CNN's for keypoints, with the pooling of its regions."""
     head = "MODEL.ROI_KEYPOINT_HEAD"
-    config.expect(f"{head}.NAME", "KRCNNConvDeconvUpsampleHead")
     config.unused(f"{head}.MIN_KEYPOINTS_PER_IMAGE")  # which images are trained on
     keypoints = config.take(f"{head}.NUM_KEYPOINTS")
     by_visible = config.take(f"{head}.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS")
@@ -169,10 +186,12 @@ def _keypoint_head(config: Detectron2Config) -> dict[str, Any]:
         "channels": config.take(f"{head}.CONV_DIMS"),
         "keypoints_per_image": None if by_visible else keypoints * foreground,
         "weight": config.take(f"{head}.LOSS_WEIGHT"),
+        **pooling(config, head),
     }
 
 
 def sampling(config: Detectron2Config) -> dict[str, Any]:
+    """Which proposals heads are trained on."""
     config.expect("MODEL.ROI_HEADS.IOU_LABELS", [0, 1])
     thresholds = config.take("MODEL.ROI_HEADS.IOU_THRESHOLDS")
     return {

@@ -41,10 +41,18 @@ def model_tree(config: Detectron2Config) -> dict[str, Any]:
     }
 
 
-def semantic_head(config: Detectron2Config) -> dict[str, Any]:
-    """The head that labels pixels."""
+def semantic_head(config: Detectron2Config, key: str = "MODEL.SEM_SEG_HEAD.NAME") -> dict[str, Any]:
+    """The head that labels pixels.
+
+    Args:
+        key: the one that has its name.
+    """
+    found: dict[str, Any] = config.part(key, {"SemSegFPNHead": _pyramid_head})
+    return found
+
+
+def _pyramid_head(config: Detectron2Config) -> dict[str, Any]:
     head = "MODEL.SEM_SEG_HEAD"
-    config.expect(f"{head}.NAME", "SemSegFPNHead")
     config.expect(f"{head}.IGNORE_VALUE", 255)
     return {
         "name": "semantic-fpn",

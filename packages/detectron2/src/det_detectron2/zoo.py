@@ -11,12 +11,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from det_detectron2.architectures import ARCHITECTURES
+from det_detectron2.architectures import ARCHITECTURES, load, renamed
+from det_detectron2.mapping import of_plugin
 from detkit.config import Config
 from detkit.config.sources import layers
 from detkit.detector import Detector
 from detkit.download import fetch
-from detkit.foreign import load_arrays, read_foreign_checkpoint
+from detkit.foreign import read_foreign_checkpoint
 from detkit.model_directory import save_model
 from detkit.plugins import registry
 from detkit.structures.categories import Categories
@@ -133,6 +134,14 @@ _FILES: Mapping[str, Mapping[str, str]] = {
         "mask_rcnn_vitdet_h_100ep": "332434656/866730",
         "mask_rcnn_vitdet_l_100ep": "329211570/021b3a",
     },
+    "PointRend/InstanceSegmentation": {
+        "pointrend_rcnn_R_101_FPN_3x_coco": "28119983/3f4d2a",
+        "pointrend_rcnn_R_50_FPN_1x_cityscapes": "164255101/115bfb",
+        "pointrend_rcnn_R_50_FPN_1x_coco": "164254221/736f5a",
+        "pointrend_rcnn_R_50_FPN_3x_coco": "164955410/edd263",
+        "pointrend_rcnn_X_101_32x8d_FPN_3x_coco": "28119989/ba17b9",
+    },
+    "PointRend/SemanticSegmentation": {"pointrend_semantic_R_101_FPN_1x_cityscapes": "202576688/cf6ac1"},
     "new_baselines": {
         "mask_rcnn_R_101_FPN_100ep_LSJ": "42025812/4f7b58",
         "mask_rcnn_R_101_FPN_200ep_LSJ": "42131867/0bb7ae",
@@ -149,9 +158,15 @@ _FILES: Mapping[str, Mapping[str, str]] = {
     },
 }
 _NAMES = {
-    "cityscapes": "person rider car truck bus train motorcycle bicycle",
-    "voc": "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor",
+    "cityscapes": {
+        "categories": "person, rider, car, truck, bus, train, motorcycle, bicycle",
+        "semantic_categories": "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, "
+        "terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle",
+    },
+    "voc": {
+        "categories": "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, "
+        "motorbike, person, pottedplant, sheep, sofa, train, tvmonitor",
+    },
 }  # of the classes that models were trained on
 _NOT_FINAL = {"18131413": "model_0039999"}  # the name of a checkpoint that is not a training's last
 
@@ -216,7 +231,7 @@ def convert(model: str, out: Path, sha256: str | None = None) -> Path:
     about = config.tree["about"]
     detector = config.build("model", **_classes(about.get("dataset"), arrays))
     assert isinstance(detector, Detector)
-    _load(detector, arrays, str(fetched.path))
+    _load(detector, arrays, str(fetched.path), recipe)
     meta = {
         "recipe": recipe,
         "source": f"Detectron2 model zoo, {config_path}",
@@ -242,10 +257,13 @@ def _recipes() -> dict[str, str]:
     return found
 
 
-def _load(model: nn.Module, arrays: Mapping[str, Tensor], source: str) -> None:
-    """With the architecture whose names the arrays have: the one that leaves the fewest strangers."""
-    best = min(ARCHITECTURES.values(), key=lambda architecture: len(architecture.renamed(arrays)[1]))
-    load_arrays(model, *best.renamed(arrays), f"{source} does not fit the model", initial=best.initial)
+def _load(model: nn.Module, arrays: Mapping[str, Tensor], source: str, recipe: str) -> None:
+    """With the architecture whose names the arrays have: the one that leaves the fewest strangers. Parts of the
+    recipe's plugin have the names that it says."""
+    brought = [mapping for info in registry().providers("recipe", recipe) for mapping in of_plugin(info)]
+    choices = [[*brought, architecture] for architecture in ARCHITECTURES.values()]
+    best = min(choices, key=lambda mappings: len(renamed(arrays, mappings)[1]))
+    load(model, arrays, best, f"{source} does not fit the model")
 
 
 def _classes(dataset: Any, arrays: Mapping[str, Tensor]) -> dict[str, Categories]:
@@ -255,7 +273,7 @@ def _classes(dataset: Any, arrays: Mapping[str, Tensor]) -> dict[str, Categories
     if dataset == "coco-keypoints":
         return {"categories": COCO_PERSON}
     if dataset in _NAMES:
-        return {"categories": Categories(tuple(_NAMES[dataset].split()))}
+        return {kind: Categories(tuple(re.split(r", ?", names))) for kind, names in _NAMES[dataset].items()}
     rows = next((len(value) for name, value in arrays.items() if name.endswith("cls_score.bias")), 0)
     if not rows:
         raise ValueError(f"the recipe is for the dataset {dataset!r}, whose classes are not known here")

@@ -102,7 +102,7 @@ class MaskHead(RoiHead):
         )
         self.weight, self.threshold = weight, threshold
 
-    def _logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:
+    def logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:
         """Mask logits (R, M, M) of the class labels (R,), of any class for background, in the boxes at `rows` (R,) of
         all (B * N,)."""
         logits = self.predictor(self.trunk(self.pool.regions(features, samples, rows)))
@@ -119,7 +119,7 @@ class MaskHead(RoiHead):
             raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
         assert samples.labels is not None and samples.target_index is not None
         foreground, rows = foreground_rows(samples, self.num_classes, targets.extra.get("has_mask"))
-        logits = self._logits(features, samples, rows, samples.labels.flatten()[rows])
+        logits = self.logits(features, samples, rows, samples.labels.flatten()[rows])
         images = rows // samples.valid.shape[1]
         instance = images * targets.masks.shape[1] + samples.target_index.flatten()[rows]
         wanted = crop_masks(targets.masks.flatten(0, 1), samples.boxes.flatten(0, 1)[rows], instance, logits.shape[-1])
@@ -131,7 +131,7 @@ class MaskHead(RoiHead):
         """Adds the output `mask_grid` (B, N, M, M): probabilities on a grid inside each box."""
         assert samples.labels is not None
         rows = valid_rows(samples.valid.flatten())
-        logits = self._logits(features, samples, rows, samples.labels.flatten()[rows])
+        logits = self.logits(features, samples, rows, samples.labels.flatten()[rows])
         grids = at_rows(logits.sigmoid(), rows, samples.valid)
         return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
 

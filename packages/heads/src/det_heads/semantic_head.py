@@ -53,12 +53,22 @@ class SemanticFPN(SemanticHead):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, classes, H, W) in the size of the padded images."""
+        return self._interpolated(self.logits(features))
+
+    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
         first, *others = (level(features[name]) for name, level in self.levels.items())
         for other in others:
             first = first + other
-        return F.interpolate(self.predictor(first).float(), scale_factor=self.stride, mode="bilinear")
+        logits: Tensor = self.predictor(first)
+        return logits.float()
+
+    def _interpolated(self, logits: Tensor) -> Tensor:
+        return F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
 
     def losses(self, features: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        return self.losses_of(self.logits(features), targets)
+
+    def losses_of(self, logits: Tensor, targets: Targets) -> dict[str, Tensor]:
         """semantic: cross-entropy of the interpolated logits, mean over the labelled pixels.
 
         Raises:
@@ -66,7 +76,9 @@ class SemanticFPN(SemanticHead):
         """
         if targets.semantic is None:
             raise ValueError("the semantic head needs 'semantic' (height, width) in every target; the data has none")
-        entropy = F.cross_entropy(self(features), targets.semantic, ignore_index=UNLABELLED, reduction="sum")
+        entropy = F.cross_entropy(
+            self._interpolated(logits), targets.semantic, ignore_index=UNLABELLED, reduction="sum"
+        )
         count = average_count((targets.semantic != UNLABELLED).sum()).clamp(min=1e-3)
         return {"semantic": entropy / count * self.weight}
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from detkit.cli.running import run
+
+if TYPE_CHECKING:
+    import click
 
 MAKER_PREFIX = "data-make-"
 """Plugins provide `detkit data make NAME` as the command component "data-make-NAME"."""
+
+PREFIX = "data-"
+"""Plugins provide `detkit data NAME` as the command component "data-NAME", and `detkit data acme/NAME` as
+"acme/data-NAME"."""
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +38,31 @@ def main(argv: list[str]) -> int:
 
     for part in (data_check, data_convert, data_split, data_show):
         data.add_command(part.command())
+    _add_plugins(data)
     return run(data, "data", argv)
+
+
+def _add_plugins(data: click.Group) -> None:
+    """The commands of plugins, which see to their own arguments."""
+    import click
+
+    from detkit.plugins import registry
+
+    for each in registry().components("command"):
+        owner, slash, last = each.name.rpartition("/")
+        name = owner + slash + last.removeprefix(PREFIX)
+        if name == each.name or last.startswith(MAKER_PREFIX) or name in data.commands:
+            continue
+        given = click.Argument(["given"], nargs=-1, type=click.UNPROCESSED)
+        settings = {"ignore_unknown_options": True}
+        callback = partial(_run_plugin, each.name)
+        data.add_command(click.Command(name, settings, callback, [given], each.summary, add_help_option=False))
+
+
+def _run_plugin(name: str, given: tuple[str, ...]) -> None:
+    from detkit.plugins import registry
+
+    raise SystemExit(registry().load("command", name)(list(given)))
 
 
 def _make(name: str, argv: list[str]) -> int:

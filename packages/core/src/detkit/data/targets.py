@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from detkit.ops.boxes import box_sides, clip_boxes
 from detkit.ops.rotated_iou import rotated_iou
 from detkit.structures.batch import Batch
-from detkit.structures.instance_keypoints import InstanceKeypoints
+from detkit.structures.instance_points import InstancePoints
 from detkit.structures.polygons import Polygons
 from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
@@ -29,7 +29,7 @@ def select(sample: Sample, keep: Tensor) -> Sample:
     for key, value in sample.target.items():
         if key in OF_THE_IMAGE:
             target[key] = value
-        elif isinstance(value, Polygons | InstanceKeypoints):
+        elif isinstance(value, Polygons | InstancePoints):
             target[key] = value.select(keep)
         else:
             target[key] = (
@@ -50,9 +50,9 @@ def without_crowds(sample: Sample) -> Sample:
 def cut_to_canvas(sample: Sample) -> Sample:
     """Cut boxes and outlines at the image's border and leave out instances with nothing inside.
 
-    The box of an instance whose outline or mask is cut becomes the tight box of what is left of it. Keypoints outside
-    are no longer labelled. Proposals are cut too, and left out where they are empty. Rotated boxes are cut if they are
-    upright, see `clip_rotated_boxes`, and left out if nothing of them is inside.
+    The box of an instance whose outline or mask is cut becomes the tight box of what is left of it. Nothing is known
+    any more of points outside, such as keypoints. Proposals are cut too, and left out where they are empty. Rotated
+    boxes are cut if they are upright, see `clip_rotated_boxes`, and left out if nothing of them is inside.
     """
     target = dict(sample.target)
     height, width = sample.image.shape[-2:]
@@ -80,8 +80,9 @@ def cut_to_canvas(sample: Sample) -> Sample:
         tight = boxes_of_masks(target["masks"].as_subclass(Tensor)[rows])
         empty[rows] = (tight[:, 2:] <= tight[:, :2]).any(dim=1)
         inside[rows] = torch.where(at_border[rows, None], tight, inside[rows]) if not rotated else inside[rows]
-    if "keypoints" in target:
-        target["keypoints"] = target["keypoints"].cut((height, width))
+    for key, value in target.items():
+        if isinstance(value, InstancePoints):
+            target[key] = value.cut((height, width))
     if "proposals" in target:
         proposals = target["proposals"].cut((height, width)).as_subclass(Tensor)
         left = (proposals[:, 2:] > proposals[:, :2]).all(dim=1)
@@ -196,8 +197,4 @@ def collate(samples: list[Sample], seeds: list[int], divisor: int, square: int =
         targets.masks = torch.zeros(*targets.valid.shape, *batch.images.shape[-2:], dtype=torch.uint8)
         for sample, drawn in zip(samples, targets.masks, strict=True):
             draw_masks(sample.target, drawn)
-    if all("has_mask" in target for target in plain):
-        targets.extra["has_mask"] = has_mask = torch.zeros_like(targets.valid)
-        for row, target in zip(has_mask, plain, strict=True):
-            row[: len(target["has_mask"])] = target["has_mask"]
     return batch

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from detkit.plugins.component import Component
 from detkit.plugins.discovery import HEAVY_MODULES, PluginInfo, canonical
-from detkit.plugins.interfaces import INTERFACES
+from detkit.plugins.interfaces import INTERFACES, USERS
 from detkit.plugins.registry import Registry
 
 
@@ -48,6 +48,8 @@ def check_component(registry: Registry, component: Component) -> str:
         return f"several plugins provide it: {', '.join(info.name for info in others)}"
     if component.kind == "recipe":
         return _recipe(component)
+    if (user := USERS.get(component.kind)) and importlib.util.find_spec(user) is None:
+        return ""
     try:
         target = registry.load(component.kind, component.name)
     except ValueError as error:

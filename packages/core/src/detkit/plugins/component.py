@@ -30,6 +30,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "callback": "an observer of training, listed in a config",
         "tracker": "a receiver of curves",
         "checkpoint_format": "a converter from somebody else's weights",
+        "detectron2_mapping": "what a name in Detectron2's configs means, for det-detectron2",
         "recipe": "a config file that can be trained by its name",
         "command": "a subcommand of `detkit`",
         "exporter": "a model to another runtime's format",

@@ -22,6 +22,9 @@ GROUP = "detkit"
 HEAVY_MODULES = ("torch", "torchvision", "numpy", "cv2", "PIL")
 """What a plugin module must not import: everybody would wait for it, whatever they came for."""
 
+NAMED_ELSEWHERE = ("uri_scheme", "detectron2_mapping")
+"""Kinds whose names are given: by the addresses in use, by the configs of others. They have no prefix."""
+
 State = Literal["loaded", "disabled", "broken", "incompatible"]
 
 
@@ -152,9 +155,9 @@ def _checked(components: tuple[Component, ...], plugin: str) -> tuple[Component,
         if (component.kind, component.name) in seen:
             raise PluginError(f"{component.kind} {component.name!r} is declared twice")
         seen.add((component.kind, component.name))
-        # Short names belong to this project, whose distributions begin with det-: a name must never mean two things. A
-        # URI scheme is named by the addresses in use.
-        if "/" not in component.name and not canonical(plugin).startswith("det-") and component.kind != "uri_scheme":
+        # Short names belong to this project, whose distributions begin with det-: a name must never mean two things.
+        named_elsewhere = component.kind in NAMED_ELSEWHERE
+        if "/" not in component.name and not canonical(plugin).startswith("det-") and not named_elsewhere:
             short = canonical(plugin).split("-")[0]
             raise PluginError(
                 f"{component.kind} {component.name!r} lacks the prefix of a third party's names: "

@@ -25,3 +25,7 @@ INTERFACES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Kind -> "module:class", for those kinds whose components are classes."""
+
+USERS: Mapping[str, str] = MappingProxyType({"detectron2_mapping": "det_detectron2"})
+"""Kind -> the package that uses it, for kinds that core does not. A plugin need not require it: without it, components
+of that kind are never asked for, and need not be importable."""

@@ -135,16 +135,21 @@ class Registry:
             ) from error
         return loaded
 
+    def distribution(self, kind: str, name: str) -> str | None:
+        """The distribution of this project that provides a name, installed or not."""
+        known = json.loads(files("detkit.plugins").joinpath("known_components.json").read_text())
+        found: str | None = known.get(kind, {}).get(name)
+        return found
+
     def explain_unknown(self, kind: str, name: str, also: Iterable[str] = ()) -> str:
         """What to tell somebody who asked for a name that there is not: near names (among `also` too), the distribution
         that provides it, the plugins that did not load."""
         import difflib  # only errors need it
 
-        known = json.loads(files("detkit.plugins").joinpath("known_components.json").read_text())
         names = sorted({*self.names(kind), *also})
         lines = [f"no {kind} is called {name!r}"]
         family = name.partition("/")[0]
-        if distribution := known.get(kind, {}).get(name if family in names else family):
+        if distribution := self.distribution(kind, name if family in names else family):
             lines.append(f"it is provided by {distribution}: pip install {distribution}")
         elif near := difflib.get_close_matches(name, names, n=3):
             lines.append(f"did you mean: {', '.join(near)}?")

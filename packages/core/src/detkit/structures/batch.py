@@ -51,12 +51,13 @@ class Targets:
     @classmethod
     def collate(cls, targets: Sequence[Mapping[str, Tensor]], height: int, width: int) -> Targets:
         """Pad the targets of single images (torchvision's convention: boxes (N, 4) or (N, 5), labels (N,), masks
-        (N, h, w), semantic (h, w), ...). A target with `semantic` alone has no instances.
+        (N, h, w), semantic (h, w), ...). A target with `semantic` alone has no instances. Any other tensor that all of
+        them have, with a row for each instance, becomes one (B, G, ...) of `extra`, padded with zeros.
 
         A target may hold its own `seed`; seeds that are missing are drawn from torch's global generator.
 
         Raises:
-            ValueError: a target lacks boxes or labels, or their lengths differ.
+            ValueError: a target lacks boxes or labels, or their lengths differ; rows have different shapes.
         """
         targets = [
             _without_instances(target) if "semantic" in target and "boxes" not in target else target
@@ -93,9 +94,13 @@ class Targets:
             if semantic is not None:
                 labels_of_pixels = target["semantic"]
                 semantic[index, : labels_of_pixels.shape[-2], : labels_of_pixels.shape[-1]] = labels_of_pixels
-        for key in EXTRA_TARGETS:
-            if all(key in target for target in targets):
-                extra[key] = _pad([target[key] for target in targets], capacity)
+        for key in targets[0]:
+            values = [target.get(key) for target in targets]
+            if key not in NOT_EXTRA and all(
+                isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(target["labels"])
+                for value, target in zip(values, targets, strict=True)
+            ):
+                extra[key] = _pad(key, [value for value in values if value is not None], capacity)
         missing = any("seed" not in target for target in targets)  # what brings its own draws nothing
         drawn = torch.randint(2**62, (batch,)).tolist() if missing else [0] * batch
         seeds = torch.tensor([int(t.get("seed", new)) for t, new in zip(targets, drawn, strict=True)], device=device)
@@ -108,10 +113,17 @@ def _without_instances(target: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {**none, **target}
 
 
-EXTRA_TARGETS = ("keypoints",)  # further per-instance fields that `collate` pads with zeros
+# Of single images, what `collate` knows, and what torchvision's references say of their targets besides
+NOT_EXTRA = (
+    *("boxes", "labels", "masks", "semantic", "seed", "proposals", "proposal_scores"),
+    *("image_id", "area", "iscrowd", "crowd"),
+)
 
 
-def _pad(values: Sequence[Tensor], capacity: int) -> Tensor:
+def _pad(key: str, values: Sequence[Tensor], capacity: int) -> Tensor:
+    if len({value.shape[1:] for value in values}) > 1:
+        shapes = ", ".join(str(tuple(value.shape)) for value in values)
+        raise ValueError(f"the targets of a batch have {key!r} of shapes {shapes}; these may differ in the first alone")
     out = values[0].new_zeros(len(values), capacity, *values[0].shape[1:])
     for index, value in enumerate(values):
         out[index, : len(value)] = value

@@ -22,6 +22,9 @@ class Sample:
         polygons  detkit.structures.polygons.Polygons, where instances have outlines; rasterised as late as possible
         masks     tv_tensors.Mask (N, H, W) uint8, where masks are given as bitmaps (0 for instances with polygons)
         keypoints detkit.structures.instance_keypoints.InstanceKeypoints (N, K, 3), where there are keypoints
+        and, under names of their own, what readers of other annotations know of instances: plain tensors (N, ...),
+                  which transforms leave as they are, or a class of detkit.structures.instance_points.InstancePoints,
+                  which moves with the image; see `Targets.extra`
         proposals detkit.structures.proposal_boxes.ProposalBoxes (P, 4), best first, where they were computed
         beforehand, with proposal_scores (P,) float32 logits
         semantic  detkit.structures.semantic_map.SemanticMap (H, W) uint8 labels of pixels, 255 where there is none

@@ -66,17 +66,23 @@ class KindContract(ContractBase, contract=True):
 
         distribution  whose components are tested
         arguments     component name -> arguments to test it with, one mapping for each test; {} unless given
+        names         only these, of another distribution, with parts of one's own in their arguments: a plugin of heads
+                      tests them inside the detectors of det-heads
     """
 
     kind: ClassVar[str]
     distribution: ClassVar[str]
     arguments: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]] = {}
+    names: ClassVar[Sequence[str]] = ()
 
     @classmethod
     def specs(cls) -> list[dict[str, Any]]:
         """What to build, as a config has it: name and arguments."""
         names = [each.name for each in plugin(cls.distribution).components if each.kind == cls.kind]
         assert names, f"{cls.distribution} registers nothing of kind {cls.kind}; {cls.__name__} is not needed"
+        unknown = sorted(set(cls.names) - set(names))
+        assert not unknown, f"{cls.__name__}.names has {', '.join(unknown)}, which {cls.distribution} does not register"
+        names = [name for name in names if not cls.names or name in cls.names]
         stale = sorted(cls.arguments.keys() - set(names))
         assert not stale, f"{cls.__name__}.arguments has {', '.join(stale)}, which {cls.distribution} does not register"
         return [{"name": name, **given} for name in names for given in cls.arguments.get(name, ({},))]

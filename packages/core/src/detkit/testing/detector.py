@@ -81,7 +81,8 @@ class DetectorContract(ModuleContract, contract=True):
 
     def test_class_rows_fit_the_parameters(self, spec: Mapping[str, Any]) -> None:
         """`class_rows` and `semantic_class_rows` name parameters with that many rows for each class, so that
-        fine-tuning can re-use them. If it fails: correct the head's `rows_per_class` or `rows_per_semantic_class`."""
+        fine-tuning can re-use them, `class_columns` and `semantic_class_columns` those with columns. If it fails:
+        correct the head's `rows_per_class`, `columns_per_class` or `..._per_semantic_class`."""
         model = self.make(spec)
         parameters = dict(model.named_parameters())
         rows, pixels = model.class_rows(), model.semantic_class_rows()
@@ -92,6 +93,11 @@ class DetectorContract(ModuleContract, contract=True):
                 blocks, per_class = count if isinstance(count, tuple) else (1, count)
                 assert len(parameters[name]) % blocks == 0
                 assert len(parameters[name]) >= blocks * per_class * classes
+        for columns, classes in (
+            (model.class_columns(), len(CATEGORIES)),
+            (model.semantic_class_columns(), len(SEMANTIC_CATEGORIES)),
+        ):
+            assert all(parameters[name].shape[1] >= each * classes for name, each in columns.items())
 
     def test_costs_are_counted_without_computing(self, spec: Mapping[str, Any]) -> None:
         """`detkit.analysis.analyze` runs `detect` on tensors without values, and all parameters lie in modules. If it

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detkit.interfaces import RoiHead, RoiSamples
+from detkit.structures.batch import Targets
 from detkit.structures.shape import Shape
 from detkit.testing.inputs import CATEGORIES, image_sizes, random_boxes, random_features, random_targets, turned
 from detkit.testing.modules import ModuleContract
@@ -18,7 +19,8 @@ _REGIONS, _FOREGROUND = 8, 3
 
 
 class RoiHeadContract(ModuleContract, contract=True):
-    """Tests that every head on regions passes. `input_shapes` are of the maps that it is tested with."""
+    """Tests that every head on regions passes. `input_shapes` are of the maps that it is tested with; `complete` adds
+    to the ground truth what a distribution's own readers know of objects."""
 
     kind = "roi_head"
     interface: ClassVar[type[RoiHead]] = RoiHead  # type: ignore[type-abstract]
@@ -27,6 +29,11 @@ class RoiHeadContract(ModuleContract, contract=True):
     @property
     def wiring(self) -> Mapping[str, Any]:  # type: ignore[override]
         return {"input_shapes": self.input_shapes, "categories": CATEGORIES}
+
+    def complete(self, targets: Targets) -> Targets:
+        """The ground truth with what the heads learn from, where boxes, masks, keypoints and semantic maps are not
+        enough: add it to `targets.extra`. Instances that are not `valid` have none of it."""
+        return targets
 
     def answer(self, module: RoiHead, batch: int) -> dict[str, Tensor]:
         detections = RoiSamples(
@@ -45,7 +52,7 @@ class RoiHeadContract(ModuleContract, contract=True):
 
     def _losses(self, module: RoiHead, batch: int, *, foreground: bool) -> dict[str, Tensor]:
         """Losses of 8 regions, the first 3 of which are the ground truth's boxes, the others background."""
-        targets = random_targets(batch, _FOREGROUND, valid=foreground, rotated=module.rotated)
+        targets = self.complete(random_targets(batch, _FOREGROUND, valid=foreground, rotated=module.rotated))
         if not module.learns_masks:
             targets.masks = None
         boxes = _regions(module, batch)

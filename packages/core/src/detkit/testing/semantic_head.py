@@ -49,6 +49,14 @@ class SemanticHeadContract(ModuleContract, contract=True):
         with torch.no_grad():
             assert self.answer(module, 1)["logits"].shape == (1, len(SEMANTIC_CATEGORIES), HEIGHT, WIDTH)
 
+    def test_logits_before_they_are_interpolated_have_their_stride(self, spec: Mapping[str, Any]) -> None:
+        """`logits` returns one for each class and cell of `stride` pixels. If it fails: say which stride they have."""
+        module = self.make(spec).eval()
+        with torch.no_grad():
+            found = module.logits(random_features(self.input_shapes, 1))
+        size = (-(-HEIGHT // module.stride), -(-WIDTH // module.stride))
+        assert found.shape == (1, len(SEMANTIC_CATEGORIES), *size)
+
     def test_images_without_labels_give_finite_losses(self, spec: Mapping[str, Any]) -> None:
         """Where no pixel is labelled, losses are finite and connected to the graph. If it fails: divide by the number
         of labelled pixels, at least 1."""

@@ -16,7 +16,7 @@ from detkit.data.targets import boxes_of_masks, cut_to_canvas, draw_masks, selec
 from detkit.data.transforms.draws import chance, check_probability, check_range, integer, number
 from detkit.data.transforms.moving import cropped, moved_target, padded, resized
 from detkit.interfaces import MixingTransform, Transform
-from detkit.structures.instance_keypoints import InstanceKeypoints
+from detkit.structures.instance_points import InstancePoints
 from detkit.structures.polygons import Polygons
 from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
@@ -197,8 +197,9 @@ def _hidden(sample: Sample, over: Tensor, min_visible: float) -> dict[str, Any]:
     """The target of a sample after pixels (H, W) bool are no longer seen."""
     size = (over.shape[0], over.shape[1])
     target = dict(sample.target)
-    if "keypoints" in target:
-        target["keypoints"] = _behind(target["keypoints"], over)
+    for key, value in target.items():
+        if isinstance(value, InstancePoints):
+            target[key] = value.covered(over)
     sample = replace(sample, target=target)
     region = boxes_of_masks(over[None])
     rows = _touching(target, region[0]).nonzero()[:, 0]
@@ -253,15 +254,6 @@ def _filled(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return (((y > y1) & (y < y2))[:, :, None] & ((x > x1) & (x < x2))[:, None]).to(torch.uint8)
 
 
-def _behind(keypoints: InstanceKeypoints, over: Tensor) -> InstanceKeypoints:
-    """Keypoints, those that are no longer seen labelled as hidden."""
-    points = keypoints.as_subclass(Tensor).clone()
-    x = points[..., 0].long().clamp(0, over.shape[1] - 1)
-    y = points[..., 1].long().clamp(0, over.shape[0] - 1)
-    points[..., 2] = torch.where(over[y, x], points[..., 2].clamp(max=1), points[..., 2])
-    return InstanceKeypoints.wrap(points, keypoints)
-
-
 def joined(targets: Sequence[dict[str, Any]], size: tuple[int, int]) -> dict[str, Any]:
     """The instances of several targets in one; all of them are of images of this size (height, width). Of pixels that
     several label, the lowest label counts.
@@ -294,8 +286,8 @@ def _join(values: Sequence[Any], size: tuple[int, int]) -> Any:
     if isinstance(first, SemanticMap):
         return SemanticMap(torch.stack(plain).amin(dim=0))
     rows = torch.cat(plain)
-    if isinstance(first, InstanceKeypoints):
-        return InstanceKeypoints.wrap(rows, first, canvas_size=size)
+    if isinstance(first, InstancePoints):
+        return first.like_this(rows, canvas_size=size)
     if isinstance(first, ProposalBoxes):
         return ProposalBoxes(rows, canvas_size=size)
     if isinstance(first, tv_tensors.BoundingBoxes):

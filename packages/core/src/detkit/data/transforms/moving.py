@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import TVTensor
 
 from detkit.data.targets import boxes_of_masks, cut_to_canvas
-from detkit.structures.instance_keypoints import InstanceKeypoints
+from detkit.structures.instance_points import InstancePoints
 from detkit.structures.polygons import Polygons
 from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
@@ -26,7 +26,7 @@ Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 def moved(sample: Sample, functional: Callable[..., Any], *args: Any, **kwargs: Any) -> Sample:
     """`functional` of torchvision.transforms.v2 applied to the image and to every tv_tensor of the target (boxes,
-    polygons, masks, keypoints, proposals); the rest of the sample stays. Boxes reach over the border afterwards, until
+    polygons, masks, points, proposals); the rest of the sample stays. Boxes reach over the border afterwards, until
     they are cut by `cut_to_canvas`, which then knows how much of each is left."""
     image = functional(sample.image, *args, **kwargs)
     return replace(sample, image=image, target=moved_target(sample.target, functional, *args, **kwargs))
@@ -128,10 +128,10 @@ def _warp(value: Any, matrix: Matrix, grid: Tensor, size: tuple[int, int]) -> An
         return ProposalBoxes(_corners_moved(value, matrix), canvas_size=size)
     if isinstance(value, Polygons):
         return Polygons.wrap(_places_moved(value.as_subclass(Tensor), matrix), value, canvas_size=size)
-    if isinstance(value, InstanceKeypoints):
+    if isinstance(value, InstancePoints):
         points = value.as_subclass(Tensor)
         places = torch.cat((_places_moved(points[..., :2], matrix), points[..., 2:]), dim=-1)
-        return InstanceKeypoints.wrap(places, value, canvas_size=size)
+        return value.like_this(places, canvas_size=size)
     if isinstance(value, SemanticMap):  # counted from the label of nothing, which is what lies outside
         labels = 255 - value.as_subclass(Tensor)
         return SemanticMap(255 - _sampled(labels[None].float(), grid, "nearest")[0].to(torch.uint8))

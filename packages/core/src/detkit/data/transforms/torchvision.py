@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from detkit.data.targets import cut_to_canvas
 from detkit.data.transforms.moving import unclamped
 from detkit.interfaces import Transform
-from detkit.structures.instance_keypoints import InstanceKeypoints
+from detkit.structures.instance_points import InstancePoints
 from detkit.structures.polygons import Polygons
 from detkit.structures.proposal_boxes import ProposalBoxes
 from detkit.structures.sample import Sample
@@ -64,6 +64,6 @@ def _on_canvas(value: Any, size: tuple[int, int]) -> Any:
         return tv_tensors.wrap(value.as_subclass(Tensor), like=value, canvas_size=size)
     if isinstance(value, ProposalBoxes):
         return ProposalBoxes(value.as_subclass(Tensor), canvas_size=size)
-    if isinstance(value, Polygons | InstanceKeypoints):
+    if isinstance(value, Polygons | InstancePoints):
         return type(value).wrap(value.as_subclass(Tensor), value, canvas_size=size)
     return value
