@@ -142,7 +142,12 @@ def _read(
         positions = np.searchsorted(numbers, block.images).clip(max=len(numbers) - 1)
         rows = np.flatnonzero(numbers[positions] == block.images)
         others += len(positions) - len(rows)
-        kept = (positions.astype(np.int32), block.labels.astype(np.int16), block.boxes.astype(np.float32), block.flags)
+        kept: tuple[NDArray[Any], ...] = (
+            positions.astype(np.int32),
+            block.labels.astype(np.int16),
+            block.boxes.astype(np.float32),
+            block.flags,
+        )
         for column, values in zip(columns, kept, strict=True):
             column.append(values[rows])
     count_problem(problems, "boxes belong to images that are not in the folder: left out", others)
