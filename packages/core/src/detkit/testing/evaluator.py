@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import permutations
@@ -92,14 +91,12 @@ class EvaluatorContract(ContractBase, contract=True):
             merged.merge(pickle.loads(pickle.dumps(states)))
             assert merged.compute() == whole
 
-    def test_two_processes_give_the_same_numbers(
-        self, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_two_processes_give_the_same_numbers(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         """What two processes of a run have added, gathered as `detkit.evaluation.evaluate` does it."""
         samples = [dataset[index] for index in range(len(dataset))]
         added = [(self.predict(sample), sample.info) for sample in samples]
         monkeypatch.setattr(processes, "_TIMEOUT", timedelta(seconds=120))
-        with second_process(tmp_path, (self.name, dataset, added[1::2])), processes.Processes("cpu") as both:
+        with second_process(self.name, dataset, added[1::2]), processes.Processes("cpu") as both:
             evaluator = build(self.name, Evaluator)
             evaluator.start(dataset)
             for prediction, info in added[::2]:
@@ -149,32 +146,34 @@ class EvaluatorContract(ContractBase, contract=True):
 
 
 @contextmanager
-def second_process(folder: Path, given: Any) -> Iterator[None]:
-    """This process is the first of two, and the second one evaluates what is given: the name of an evaluator, a
-    dataset, and predictions with their infos."""
-    file = folder / "second-process.pickle"
-    file.write_bytes(pickle.dumps(given))
+def second_process(name: str, dataset: Dataset, added: Sequence[tuple[Prediction, Any]]) -> Iterator[None]:
+    """This process is the first of two, and the second one evaluates these predictions with their infos. Second
+    processes come from one server, which imports everything once for all tests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    path = os.pathsep.join(sys.path)
-    command = [sys.executable, "-c", "from detkit.testing.evaluator import main; main()", str(file)]
-    other = subprocess.Popen(command, env={**os.environ, **common, "RANK": "1", "LOCAL_RANK": "1", "PYTHONPATH": path})
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    given = pickle.dumps((name, dataset, added))
+    other = context.Process(target=_evaluate_part, args=({**common, "RANK": "1", "LOCAL_RANK": "1"}, given))
+    other.start()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**common, "RANK": "0", "LOCAL_RANK": "0"}.items():
-            patch.setenv(name, value)
+        for variable, value in {**common, "RANK": "0", "LOCAL_RANK": "0"}.items():
+            patch.setenv(variable, value)
         try:
             yield
-            assert other.wait(timeout=60) == 0
+            other.join(timeout=60)
+            assert other.exitcode == 0
         finally:
             other.kill()
-            other.wait()
+            other.join()
 
 
-def main() -> None:
+def _evaluate_part(environment: Mapping[str, str], given: bytes) -> None:
     """What the second process does."""
-    name, dataset, added = pickle.loads(Path(sys.argv[1]).read_bytes())
+    os.environ.update(environment)
+    name, dataset, added = pickle.loads(given)
     evaluator = build(name, Evaluator)
     with processes.Processes("cpu") as both:
         evaluator.start(dataset)
