@@ -16,6 +16,7 @@ from detkit.config import build
 from detkit.data.check import check
 from detkit.data.loader import train_loader
 from detkit.data.mixture import Mixture
+from detkit.data.python_source import Given
 from detkit.data.samplers import RepeatFactor, repeats_of
 from detkit.data.source import open_split
 from detkit.data.targets import rasterized, without_crowds
@@ -110,6 +111,6 @@ def test_training_draws_as_the_weights_say(tmp_path: Path, workers: int) -> None
 
 
 def test_a_mixture_can_be_checked(tmp_path: Path) -> None:
-    report = check(mixture(tmp_path))
-    assert report.images == 12
-    assert not report.unreadable
+    reports, _ = check({"train": Given(mixture(tmp_path))})
+    assert reports["train"].images == 12
+    assert not reports["train"].findings.errors

@@ -48,7 +48,9 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
         tree,
         Detector,
         categories=trained_categories(datasets, taken_out(tree, "num_classes")),
-        semantic_categories=trained_categories(datasets, taken_out(tree, "num_semantic_classes")),
+        semantic_categories=trained_categories(
+            datasets, taken_out(tree, "num_semantic_classes"), noun="class of pixels"
+        ),
     )
     assert isinstance(model, Detector)
     arrays = read_foreign_checkpoint(weights)
@@ -59,8 +61,9 @@ def convert(config_path: Path, weights: Path, out: Path) -> Path:
     return save_model(model, out, config=tree, meta=about)
 
 
-def trained_categories(datasets: Sequence[str], counts: set[int]) -> Categories | None:
-    """Those of as many classes as all heads have, with names if the datasets are COCO's; None without heads.
+def trained_categories(datasets: Sequence[str], counts: set[int], *, noun: str = "class") -> Categories | None:
+    """Those of as many classes as all heads have, with names if the datasets are COCO's, else `noun` 1, 2, ...; None
+    without heads.
 
     Raises:
         ValueError: heads differ in their number of classes.
@@ -75,7 +78,7 @@ def trained_categories(datasets: Sequence[str], counts: set[int]) -> Categories 
         known = [COCO_PERSON]
     elif any(name.startswith("coco_20") for name in datasets):
         known = [COCO, COCO_PIXELS]
-    return next((categories for categories in known if len(categories) == count), Categories.numbered(count))
+    return next((categories for categories in known if len(categories) == count), Categories.numbered(count, noun))
 
 
 def taken_out(tree: Any, key: str) -> set[Any]:

@@ -63,9 +63,9 @@ class Categories:
         )
 
     @classmethod
-    def numbered(cls, count: int) -> Categories:
+    def numbered(cls, count: int, noun: str = "class") -> Categories:
         """Categories without names: "class 1" ... "class COUNT"."""
-        return cls(names=tuple(f"class {number}" for number in range(1, count + 1)))
+        return cls(names=tuple(f"{noun} {number}" for number in range(1, count + 1)))
 
     def label_of_id(self, id: int) -> int:
         """The contiguous label of a dataset's id; KeyError if the dataset does not define it."""
