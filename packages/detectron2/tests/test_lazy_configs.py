@@ -311,7 +311,7 @@ def test_all_arrays_have_their_place(path: str, python_config: Callable[[str], d
             tree,
             Detector,
             categories=Categories.numbered(*classes),
-            semantic_categories=Categories.numbered(*stuff, noun="class of pixels") if stuff else None,
+            semantic_categories=Categories.numbered(max(stuff), "class of pixels") if stuff else None,
         )
         arrays = {name: torch.empty(shape) for name, shape in model_arrays(dump["model"]).items()}
     state, strangers = renamed(arrays, [architecture])

@@ -39,7 +39,7 @@ def converted(model: Model) -> tuple[Detector, Detectron2Config]:
         raise ValueError("\n".join(problems))
     classes, pixels = (taken_out(tree, key) for key in ("num_classes", "num_semantic_classes"))
     named = Categories.numbered(*classes) if classes else None
-    labelled = Categories.numbered(*pixels, noun="class of pixels") if pixels else None
+    labelled = Categories.numbered(max(pixels), "class of pixels") if pixels else None
     with torch.device("meta"):
         detector = build(tree, Detector, categories=named, semantic_categories=labelled)
         arrays = {name: torch.empty(shape) for name, shape in model.arrays.items()}
