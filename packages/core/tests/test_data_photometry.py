@@ -87,19 +87,19 @@ def test_detectron2s_blends(factor: float) -> None:
         assert difference(found, torch.from_numpy(expected)) <= 1
 
 
-@given(factor=st.floats(0, 2), shift=st.integers(-18, 18))
+@given(factor=st.floats(0, 2))
 @settings(deadline=None, max_examples=25)
-def test_saturation_of_hsv(factor: float, shift: int) -> None:
-    """Against the definition, number by number."""
+def test_saturation_of_hsv(factor: float) -> None:
+    """Against the definition, number by number, but for rounding."""
     import colorsys
 
     pixels = image()[:, 8:12, :8]
-    found = photometry.changed(pixels, [(photometry.saturation_hsv, factor), (photometry.hue, shift / 180)])
+    found = photometry.changed(pixels, [(photometry.saturation_hsv, factor)])
     for y in range(4):
         for x in range(8):
             hue, saturation, value = colorsys.rgb_to_hsv(*(pixels[:, y, x] / 255).tolist())
-            expected = colorsys.hsv_to_rgb((hue + shift / 180) % 1, min(1, saturation * factor), value)
-            assert found[:, y, x].tolist() == pytest.approx([255 * number for number in expected], abs=1.51)
+            expected = colorsys.hsv_to_rgb(hue, min(1, saturation * factor), value)
+            assert found[:, y, x].tolist() == pytest.approx([255 * number for number in expected], abs=0.51)
 
 
 def test_operations_follow_each_other() -> None:
