@@ -101,8 +101,11 @@ def _workers(file: Path, start: str) -> float:
 
 
 def _read(content: Any, barrier: Any, results: Any) -> None:
+    import torch
+
     from det_datasets.coco.dataset import CocoDataset
 
+    torch.set_num_threads(1)  # as a loader's worker does: a fork's threads would wait for those of its parent
     before = _own_memory()
     dataset: CocoDataset = pickle.loads(content) if isinstance(content, bytes) else content
     for tensor in dataset._columns.tensors().values():

@@ -86,15 +86,27 @@ def cached(
         weight += 4096 * len(watched) * (100 if slow else 1)
         if weight < SMALL or os.environ.get("DETKIT_CACHE_ANNOTATIONS") == "0":
             return build()
-        key = [FORMAT, reader, arguments, [_digest(_file_blocks(path)) for path in sources], before[len(sources) :]]
-        path = cache_folder() / "annotations" / f"{sha256(msgspec.json.encode(key)).hexdigest()[:32]}.safetensors"
+        key = [FORMAT, reader, arguments, [size for _, size, _ in before[: len(sources)]], before[len(sources) :]]
+        folder, start = cache_folder() / "annotations", _hash(key, 16)
+        new = next(folder.glob(f"{start}-*"), None) is None
     except (OSError, RuntimeError):  # a file is missing, which the reader explains; or this user has no home
         return build()
-    found = _open(path)
+    with ThreadPoolExecutor(1) as thread:
+        contents = thread.submit(lambda: [_digest(_file_blocks(path)) for path in sources])
+        made = build() if new else None  # while checksums are computed
+        try:
+            path = folder / f"{start}-{_hash(contents.result(), 32)}.safetensors"
+        except OSError:
+            return made or build()
+    found = None if new else _open(path)
     if found is not None:
         return found
-    made = build()
+    made = made or build()
     return _keep(made, path) if _stamps([*sources, *watched]) == before else made  # else: changed while it was read
+
+
+def _hash(key: Any, digits: int) -> str:
+    return sha256(msgspec.json.encode(key)).hexdigest()[:digits]
 
 
 def _stamps(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
