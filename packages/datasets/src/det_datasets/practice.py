@@ -13,10 +13,10 @@ from det_datasets.shapes.make import make_shapes
 from detkit.cli.running import run
 from detkit.data.source import find_splits
 from detkit.interfaces import Dataset, DatasetWriter
+from detkit.structures.categories import Categories
 
 if TYPE_CHECKING:
     import click
-from detkit.structures.categories import Categories
 
 
 def write_practice(
