@@ -2,19 +2,26 @@ from __future__ import annotations
 
 import http.server
 import io
+import multiprocessing
 import os
+import socket
+import sys
 import tarfile
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
+from detkit.data.stores import retry
 from detkit.data.stores.shards import write_index
-from detkit.data.stores.store import FolderStore, joined, local_file, open_store
+from detkit.data.stores.store import FolderStore, ImageStore, joined, local_file, open_store
 
 CONTENTS = {f"{number:03}.jpg": os.urandom(1000 + number) for number in range(20)}
 
@@ -29,19 +36,33 @@ def make_tar(path: Path, contents: dict[str, bytes]) -> Path:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves files with ranges; the next responses can be broken off, or errors."""
+    """Serves files with ranges, over connections that stay open; the next responses can be broken off, or errors."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = files
+        self.moved: dict[str, str] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.failures: list[int] = []  # statuses; 0 breaks the connection off
         self.sent = 0
+        self.connections: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def hang_up(self) -> None:
+        """Close all connections, as servers do after some time without requests."""
+        for connection in self.connections:
+            with suppress(OSError):  # the other side was first
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and contents in one packet
 
     def do_HEAD(self) -> None:
         self.answer()
@@ -52,10 +73,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         asked = self.headers.get("Range")
         self.server.requests.append((self.command, self.path, asked))
+        if target := self.server.moved.get(self.path):
+            return self.empty(302, target)
         data = self.server.files.get(self.path)
         failure = self.server.failures.pop(0) if self.server.failures else None
         if data is None or failure:
-            return self.send_error(failure or 404)
+            return self.empty(failure or 404)
         whole = len(data)
         if asked:
             first, last = asked.removeprefix("bytes=").split("-")
@@ -67,8 +90,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.server.sent += len(data)
             self.wfile.write(data[: len(data) // 2] if failure == 0 else data)
-        self.close_connection = True
+        self.close_connection = failure == 0
         return None
+
+    def empty(self, status: int, location: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.send_header("Location", location)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -126,7 +155,7 @@ def test_an_index_beside_a_shard_is_used(server: Server, tmp_path: Path) -> None
     assert store.read("003.jpg") == CONTENTS["003.jpg"]
 
 
-@pytest.mark.parametrize("failures", [[0], [500, 0], [503, 429]])
+@pytest.mark.parametrize("failures", [[0], [500, 0], [503, 429, 502]])
 def test_errors_that_pass_are_tried_again(server: Server, failures: list[int]) -> None:
     store = open_store(f"{server.url}/images")
     server.failures = failures
@@ -136,8 +165,8 @@ def test_errors_that_pass_are_tried_again(server: Server, failures: list[int]) -
 @pytest.mark.parametrize(
     ("failures", "message"),
     [
-        ([0] * 9, r"the connection ended after 500 bytes \(3 times\)"),
-        ([500] * 9, r"the server answers 500 .*\(3 times\)"),
+        ([0] * 9, r"the connection ended after 500 bytes \(4 times\)"),
+        ([500] * 9, r"the server answers 500 .*\(4 times\)"),
         ([403], r"the server answers 403 Forbidden$"),
     ],
 )
@@ -146,6 +175,75 @@ def test_errors_that_stay_name_the_image(server: Server, failures: list[int], me
     server.failures = failures
     with pytest.raises(ValueError, match=f"cannot read the image {server.url}/images/000.jpg: {message}"):
         store.read("000.jpg")
+
+
+def test_images_are_read_over_one_connection(server: Server) -> None:
+    store = open_store(f"{server.url}/images")
+    for name in CONTENTS:
+        store.read(name)
+    with pytest.raises(ValueError, match="404"):
+        store.read("none.jpg")
+    assert store.read("000.jpg") == CONTENTS["000.jpg"]
+    assert len(server.connections) == 1
+
+
+def test_a_connection_that_the_server_has_closed_is_made_anew(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PAUSES", ())
+    store = open_store(f"{server.url}/images")
+    for name in sorted(CONTENTS)[:3]:
+        assert store.read(name) == CONTENTS[name]
+        server.hang_up()
+    assert len(server.connections) == 3
+
+
+def test_after_an_answer_that_was_cut_short_the_next_is_whole(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PAUSES", ())
+    store = open_store(f"{server.url}/images")
+    store.read("000.jpg")
+    server.failures = [0, 0]  # also when it is tried over a new connection
+    with pytest.raises(ValueError, match="the connection ended after 500 bytes"):
+        store.read("000.jpg")
+    assert store.read("001.jpg") == CONTENTS["001.jpg"]
+
+
+def test_threads_have_connections_of_their_own(server: Server) -> None:
+    store = open_store(f"{server.url}/images")
+    with ThreadPoolExecutor(4) as pool:
+        assert dict(zip(CONTENTS, pool.map(store.read, CONTENTS), strict=True)) == CONTENTS
+    assert len(server.connections) <= 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_connections_of_its_own(server: Server) -> None:
+    store = open_store(f"{server.url}/images")
+    store.read("000.jpg")
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_read_all, args=(store,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert store.read("001.jpg") == CONTENTS["001.jpg"]
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(server.connections) == 3
+
+
+def _read_all(store: ImageStore) -> None:
+    assert {name: store.read(name) for name in CONTENTS} == CONTENTS
+
+
+def test_what_has_moved_is_found(server: Server) -> None:
+    server.moved["/images/new.jpg"] = f"{server.url}/images/000.jpg"
+    store = open_store(f"{server.url}/images")
+    assert store.read("new.jpg") == CONTENTS["000.jpg"]
+    assert len(server.connections) == 1
+
+
+def test_proxies_are_those_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    server.files["http://far.example/a.jpg"] = b"a"
+    assert open_store("http://far.example").read("a.jpg") == b"a"
 
 
 def test_a_server_that_is_not_there(server: Server) -> None:
@@ -242,8 +340,8 @@ def test_an_fsspec_service_that_fails_is_tried_again(memory: str, monkeypatch: p
 
     monkeypatch.setattr(files, "cat_file", failing)
     assert open_store(f"{memory}/images").read("000.jpg") == CONTENTS["000.jpg"]
-    failures.extend([RuntimeError("throttled")] * 3)
-    with pytest.raises(ValueError, match=r"memory://stored/images/000\.jpg: throttled \(3 times\)"):
+    failures.extend([RuntimeError("throttled")] * 4)
+    with pytest.raises(ValueError, match=r"memory://stored/images/000\.jpg: throttled \(4 times\)"):
         open_store(f"{memory}/images").read("000.jpg")
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PAUSES = (0.5, 2.0)  # seconds before the second and the third time
+PAUSES = (0.5, 2.0, 8.0)  # seconds before the second, the third and the fourth time
 
 
 class Final(OSError):
@@ -16,21 +16,18 @@ class Final(OSError):
 
 
 def persistently(call: Callable[[], T]) -> T:
-    """What a call returns, at the third time at the latest.
+    """What a call returns, at the fourth time at the latest.
 
     Raises:
         OSError: of the last time, or the first `Final`.
     """
-    for pause in PAUSES:
+    for pause in (*PAUSES, None):
         try:
             return call()
         except Final:
             raise
-        except OSError:
+        except OSError as error:
+            if pause is None:
+                raise OSError(f"{error} ({len(PAUSES) + 1} times)") from error
             time.sleep(pause)
-    try:
-        return call()
-    except Final:
-        raise
-    except OSError as error:
-        raise OSError(f"{error} ({len(PAUSES) + 1} times)") from error
+    raise AssertionError("the last time returns or raises")
