@@ -53,6 +53,7 @@ class CocoCheck(SourceCheck):
         try:
             store, labels = self._open()
             self._read()
+            self._adapt(report)
         except (ValueError, TypeError) as error:
             report.findings.add("annotations", str(error))
             return
@@ -107,7 +108,7 @@ class CocoCheck(SourceCheck):
     def _open(self) -> tuple[ImageStore, PixelLabels | None]:
         missing = [key for key in ("images", "annotations") if self._arguments.get(key) is None]
         if missing:
-            raise ValueError(f"the reader of COCO files needs {' and '.join(missing)}")
+            raise ValueError(f"the reader needs {' and '.join(missing)}")
         semantic = self._arguments.get("semantic")
         if semantic is not None and self._arguments.get("panoptic_annotations") is not None:
             semantic = None  # its classes come from elsewhere; opening it looks at that
@@ -135,6 +136,13 @@ class CocoCheck(SourceCheck):
             if not lists[key]:
                 raise ValueError(f"{path} lists no {key}; at least one is needed")
         self._top, self._annotations = lists, lists.pop("annotations", [])
+
+    def _adapt(self, report: SplitReport) -> None:
+        """For formats that are close to COCO's: bring `_top`, which may be changed, to what it would be there."""
+
+    def _is_read(self, entry: Mapping[str, Any]) -> bool:
+        """Whether the reader, with these arguments, takes notice of an annotation."""
+        return True
 
     def _look_at_categories(self, report: SplitReport) -> None:
         by_name: dict[str, int] = {}
@@ -231,6 +239,8 @@ class CocoCheck(SourceCheck):
         keypoints = {id: len(entry.get("keypoints") or ()) for id, entry in self._categories.items()}
         for number, raw in enumerate(self._annotations):
             entry = _value(raw)
+            if not self._is_read(entry):
+                continue
             own = whole(entry.get("id"))
             called = f"annotation {entry.get('id', f'number {number}')} of image {entry.get('image_id')}"
             where = {"image": entry.get("image_id"), "annotation": own}

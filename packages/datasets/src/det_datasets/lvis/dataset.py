@@ -7,20 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
-from det_datasets.annotated import AnnotatedImages
-from det_datasets.cache import Annotations, cached
+from det_datasets.cache import Annotations
 from det_datasets.coco.dataset import read_annotations
-from det_datasets.coco.ground_truth import complete_truth
-from det_datasets.coco.schema import read_bytes
+from det_datasets.coco.variant import CocoVariant
 from det_datasets.lvis import layout
 from det_datasets.lvis.schema import LvisFile, Names
 from det_datasets.lvis.synsets import in_coco
+from detkit.data.check import SourceCheck
 from detkit.data.stores.store import local_file
 
 
-class LvisDataset(AnnotatedImages):
+class LvisDataset(CocoVariant):
     """LVIS, large vocabulary instance segmentation (Gupta, Dollar, Girshick, 2019): 1,203 classes (v1) or 1,230 (v0.5)
     of objects in COCO's images, few, some or many of each.
 
@@ -56,20 +53,14 @@ class LvisDataset(AnnotatedImages):
     ) -> None:
         if categories not in ("lvis", "coco"):
             raise ValueError(f"categories is {categories!r}; there are 'lvis' and 'coco'")
-        self.annotation_file = local_file(annotations)
+        file = local_file(annotations)
         self._named = categories
-        found = cached(
-            partial(_read, self.annotation_file, categories),
-            reader="lvis 1",
-            sources=[self.annotation_file],
-            arguments={"categories": categories},
-        )
         super().__init__(
-            source=self.annotation_file,
             images=images,
-            columns=found.columns,
-            categories=found.categories,
-            problems=found.problems,
+            annotations=file,
+            read=partial(_read, file, categories),
+            reader="lvis 1",
+            arguments={"categories": categories},
             proposals=proposals,
         )
 
@@ -77,19 +68,14 @@ class LvisDataset(AnnotatedImages):
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
         return layout.find_splits(path)
 
-    def ground_truth(self) -> dict[str, Any]:
-        """The file as a COCO dict, completed as that of `CocoDataset`. Images and categories have whatever LVIS says of
-        them, and their names here."""
-        data: dict[str, Any] = msgspec.json.decode(read_bytes(self.annotation_file))
-        if self._named == "coco":
-            data = in_coco(data)
-        places = {self._columns.image_id(index): index for index in range(len(self))}
-        data = complete_truth(data, {id: self.size(index) for id, index in places.items()})
-        for image in data["images"]:
-            image["file_name"] = self._name(places[image["id"]])
-        for entry in data["categories"]:
-            entry["name"] = self.categories.names[self.categories.label_of_id(entry["id"])]
-        return data
+    @classmethod
+    def source_check(cls, arguments: Mapping[str, Any]) -> SourceCheck | None:
+        from det_datasets.lvis.check import LvisCheck
+
+        return LvisCheck(cls, arguments)
+
+    def _as_read(self, data: dict[str, Any]) -> dict[str, Any]:
+        return in_coco(data) if self._named == "coco" else data
 
 
 def _read(path: Path, categories: Names) -> Annotations:

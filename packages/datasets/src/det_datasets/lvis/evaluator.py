@@ -11,6 +11,7 @@ from det_datasets.coco import summary
 from det_datasets.coco.evaluator import OUT_OF_RANGE, CocoEvaluator
 from det_datasets.coco.matching import Curves
 from det_datasets.lvis.federated import BestOfClasses, best_of_images, judged, judged_classes
+from det_datasets.lvis.synsets import LISTS
 from detkit.interfaces import Dataset
 from detkit.structures.prediction import Prediction
 
@@ -62,9 +63,8 @@ class LvisEvaluator(CocoEvaluator):
 
     def start(self, dataset: Dataset) -> None:
         super().start(dataset)
-        lists = ("neg_category_ids", "not_exhaustive_category_ids")
         for image in self._truth["images"]:
-            if lacking := [name for name in lists if name not in image]:
+            if lacking := [name for name in LISTS if name not in image]:
                 raise ValueError(
                     f"image {image['id']} of the dataset has no {' and no '.join(lacking)}, which the evaluator 'lvis' "
                     "needs; use the evaluator 'coco' for data whose images are annotated completely"

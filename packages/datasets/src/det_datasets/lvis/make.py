@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from det_datasets.copies import write_image
-from det_datasets.lvis.synsets import COCO_IDS
+from det_datasets.lvis.synsets import COCO_IDS, LISTS
 from det_datasets.practice import write_practice
 from detkit.interfaces import Dataset, DatasetWriter
 from detkit.structures.coco import COCO
@@ -19,7 +19,6 @@ from detkit.structures.coco import COCO
 _SYNSETS = {COCO.names[COCO.label_of_id(id)]: synset for synset, id in COCO_IDS.items()}
 _SHAPES = {"circle": "sports ball", "square": "book", "triangle": "pizza"}
 """What shapes are called in a practice dataset, so that some of its classes are COCO's."""
-_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 class LvisWriter(DatasetWriter):
@@ -92,15 +91,15 @@ class LvisWriter(DatasetWriter):
                 annotations.append({**ids, **kept})
             here = {labels[entry["category_id"]] for entry in found}
             partly = {labels[entry["category_id"]] for entry in found if not _is_whole(entry)}
-            if _LISTS[0] in given[image_id]:
-                lists = [[labels[id] for id in given[image_id][key]] for key in _LISTS]
+            if LISTS[0] in given[image_id]:
+                lists = [[labels[id] for id in given[image_id][key]] for key in LISTS]
             else:
                 draws = np.random.default_rng((self.seed, index)).random(len(labels))
                 lists = [
                     [label for label in labels.values() if label not in here and draws[label - 1] < self.absent],
                     sorted(partly),
                 ]
-            images.append({"id": number, "height": height, "width": width, **dict(zip(_LISTS, lists, strict=True))})
+            images.append({"id": number, "height": height, "width": width, **dict(zip(LISTS, lists, strict=True))})
         entries = {entry["id"]: entry for entry in own["categories"]}
         named = zip(dataset.categories.ids, dataset.categories.names, strict=True)
         categories = [{**entries[id], "id": labels[id], "name": name} for id, name in named]

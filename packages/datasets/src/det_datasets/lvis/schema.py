@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ class LvisImage(msgspec.Struct, gc=False, kw_only=True):
     @property
     def file_name(self) -> str:
         """train2017/000000391895.jpg"""
-        return "/".join(self.coco_url.split("/")[-2:]) if self.coco_url else _OLD_NAME.sub("", self.given_name)
+        return place_of(self.coco_url, self.given_name)
 
 
 class LvisCategory(CategoryEntry, kw_only=True):
@@ -68,7 +68,9 @@ class LvisFile(CocoFile):
                 raise ValueError(f"{path}: {error}") from None
             self.categories = [CategoryEntry(id, name) for id, name in zip(COCO.ids, COCO.names, strict=True)]
         else:
-            _name(self.categories)
+            given = [(entry.name, entry.synonyms, entry.synset) for entry in self.categories]
+            for entry, name in zip(self.categories, distinct_names(given), strict=True):
+                entry.name = name
 
     def annotations(self, size: int, *, keypoints: bool) -> Iterator[list[Any]]:
         for entries in super().annotations(size, keypoints=keypoints):
@@ -79,11 +81,17 @@ class LvisFile(CocoFile):
             yield entries
 
 
-def _name(entries: list[LvisCategory]) -> None:
-    """Give every category a name of its own: those that share one are told apart by their synsets."""
-    for entry in entries:
-        entry.name = entry.name or next(iter(entry.synonyms), entry.synset)
-    often = Counter(entry.name for entry in entries)
-    for entry in entries:
-        if often[entry.name] > 1 and entry.synset:
-            entry.name = f"{entry.name} ({entry.synset})"
+def place_of(address: str, name: str) -> str:
+    """Where an image is, by its `coco_url` or else its `file_name`."""
+    return "/".join(address.split("/")[-2:]) if address else _OLD_NAME.sub("", name)
+
+
+def distinct_names(categories: Sequence[tuple[str, Sequence[str], str]]) -> list[str]:
+    """A name of its own for every category (name, synonyms, synset): those that share one are told apart by their
+    synsets."""
+    names = [name or next(iter(synonyms), synset) for name, synonyms, synset in categories]
+    often = Counter(names)
+    return [
+        f"{name} ({synset})" if often[name] > 1 and synset else name
+        for name, (_, _, synset) in zip(names, categories, strict=True)
+    ]

@@ -7,6 +7,9 @@ from typing import Any
 
 from detkit.structures.coco import COCO
 
+LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+"""What an image says of categories."""
+
 _SYNSETS = (
     "person.n.01 bicycle.n.01 car.n.01 motorcycle.n.01 airplane.n.01 bus.n.01 train.n.01 truck.n.01 boat.n.01 "
     "traffic_light.n.01 fireplug.n.01 stop_sign.n.01 parking_meter.n.01 bench.n.01 bird.n.01 cat.n.01 dog.n.01 "
@@ -45,7 +48,7 @@ def in_coco(data: dict[str, Any]) -> dict[str, Any]:
         {**known.get(id, {}), "id": id, "name": name} for id, name in zip(COCO.ids, COCO.names, strict=True)
     ]
     for image in data["images"]:
-        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+        for key in LISTS:
             if key in image:
                 image[key] = [ids[id] for id in image[key] if id in ids]
     kept = [entry for entry in data.get("annotations", ()) if entry["category_id"] in ids]

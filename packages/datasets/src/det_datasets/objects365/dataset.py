@@ -7,23 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-import msgspec
-
-from det_datasets.annotated import AnnotatedImages
-from det_datasets.cache import Annotations, cached
+from det_datasets.cache import Annotations
 from det_datasets.coco.dataset import read_annotations
-from det_datasets.coco.ground_truth import complete_truth
-from det_datasets.coco.schema import read_bytes
+from det_datasets.coco.variant import CocoVariant
 from det_datasets.objects365 import layout
-from det_datasets.objects365.schema import Doubt, Objects365File, is_any
+from det_datasets.objects365.schema import NOT_THERE, Doubt, Objects365File, is_left_out
+from detkit.data.check import SourceCheck
 from detkit.data.stores.store import local_file
 
 
-class Objects365Dataset(AnnotatedImages):
+class Objects365Dataset(CocoVariant):
     """Objects365 (Shao et al., 2019): boxes of 365 classes in 600,000 (v1) or 1.7 million (v2) images.
 
-    To download (https://www.objects365.org/download.html; annotations CC BY 4.0, images for academic purposes, under
-    the terms of their owners): zhiyuan_objv2_train.tar.gz and zhiyuan_objv2_val.json, and the archives patch0 to
+    To download (https://www.objects365.org/download.html; for academic purposes only, annotations CC BY 4.0, images
+    under Flickr's terms of use): zhiyuan_objv2_train.tar.gz and zhiyuan_objv2_val.json, and the archives patch0 to
     patch50 of train, patch0 to patch43 of val, to be unpacked in train/ and val/.
 
     Boxes and what is wrong with them are as in COCO's files, see `CocoDataset`. Three images that v2 lists are in none
@@ -53,21 +50,14 @@ class Objects365Dataset(AnnotatedImages):
     ) -> None:
         if unknown := sorted(set(without) - set(get_args(Doubt))):
             raise ValueError(f"without has {', '.join(unknown)}; there are {', '.join(get_args(Doubt))}")
-        self.annotation_file = local_file(annotations)
+        file, parts = local_file(annotations), layout.parts_of_names(images)
         self._without = tuple(sorted(without))
-        parts = layout.parts_of_names(images)
-        found = cached(
-            partial(_read, self.annotation_file, parts, self._without),
-            reader="objects365 1",
-            sources=[self.annotation_file],
-            arguments={"parts": parts, "without": self._without},
-        )
         super().__init__(
-            source=self.annotation_file,
             images=images,
-            columns=found.columns,
-            categories=found.categories,
-            problems=found.problems,
+            annotations=file,
+            read=partial(_read, file, parts, self._without),
+            reader="objects365 1",
+            arguments={"parts": parts, "without": self._without},
             proposals=proposals,
         )
 
@@ -75,24 +65,20 @@ class Objects365Dataset(AnnotatedImages):
     def splits(cls, path: Path) -> Mapping[str, Mapping[str, Any]] | None:
         return layout.find_splits(path)
 
-    def ground_truth(self) -> dict[str, Any]:
-        """The file as a COCO dict, completed as that of `CocoDataset`, with the names of files here."""
-        data: dict[str, Any] = msgspec.json.decode(read_bytes(self.annotation_file))
-        data["annotations"] = [
-            entry
-            for entry in data.get("annotations", ())
-            if not is_any(self._without, entry.get("isfake", 0), entry.get("isreflected", 0))
-        ]
-        places = {self._columns.image_id(index): index for index in range(len(self))}
-        data = complete_truth(data, {id: self.size(index) for id, index in places.items()})
-        for image in data["images"]:
-            image["file_name"] = self._name(places[image["id"]])
-        return data
+    @classmethod
+    def source_check(cls, arguments: Mapping[str, Any]) -> SourceCheck | None:
+        from det_datasets.objects365.check import Objects365Check
+
+        return Objects365Check(cls, arguments)
+
+    def _as_read(self, data: dict[str, Any]) -> dict[str, Any]:
+        entries = data.get("annotations", ())
+        return {**data, "annotations": [entry for entry in entries if not is_left_out(self._without, entry)]}
 
 
 def _read(path: Path, parts: int, without: Sequence[Doubt]) -> Annotations:
     file = Objects365File(path, parts, without)
     found = read_annotations(file)
     if file.missing:
-        found.problems["images are in none of the archives: left out"] = file.missing
+        found.problems[NOT_THERE] = file.missing
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +18,9 @@ MISSING = (
     "patch16/objects365_v2_00908726.jpg",
 )
 """The ends of the names of images that the annotations of v2 list and its archives do not hold."""
+
+NOT_THERE = "images are in none of the archives: left out"
+"""How a reader counts them."""
 
 
 class _Flags(msgspec.Struct, gc=False):
@@ -68,6 +71,11 @@ class Objects365File(CocoFile):
 def is_any(without: Collection[Doubt], fake: int, reflected: int) -> bool:
     """Whether an object is of one of these kinds."""
     return bool((fake and "fake" in without) or (reflected and "reflected" in without))
+
+
+def is_left_out(without: Collection[Doubt], entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of `annotations` is of one of these kinds."""
+    return is_any(without, entry.get("isfake", 0), entry.get("isreflected", 0))
 
 
 def last_parts(name: str, parts: int) -> str:

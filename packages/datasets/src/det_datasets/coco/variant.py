@@ -1,0 +1,64 @@
+"""What readers share of formats that are COCO's but for their images or their categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from det_datasets.annotated import AnnotatedImages
+from det_datasets.cache import Annotations, cached
+from det_datasets.coco.ground_truth import complete_truth
+from det_datasets.coco.schema import read_bytes
+
+
+class CocoVariant(AnnotatedImages):
+    """A JSON file in a form that is close to COCO's, and its images.
+
+    Args:
+        images: see `AnnotatedImages`.
+        annotations: the JSON file.
+        read: what the file says, see `det_datasets.cache.cached`.
+        reader: name and version of the rules by which it is read, for the cache.
+        arguments: what else `read` depends on, for the cache.
+        proposals: see `AnnotatedImages`.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Path | str,
+        annotations: Path,
+        read: Callable[[], Annotations],
+        reader: str,
+        arguments: Mapping[str, Any],
+        proposals: Path | None,
+    ) -> None:
+        self.annotation_file = annotations
+        found = cached(read, reader=reader, sources=[annotations], arguments=arguments)
+        super().__init__(
+            source=annotations,
+            images=images,
+            columns=found.columns,
+            categories=found.categories,
+            problems=found.problems,
+            proposals=proposals,
+        )
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The file as a COCO dict, completed as that of `CocoDataset`. Images and categories have whatever the file
+        says of them, and their names here."""
+        data = self._as_read(msgspec.json.decode(read_bytes(self.annotation_file)))
+        places = {self._columns.image_id(index): index for index in range(len(self))}
+        data = complete_truth(data, {id: self.size(index) for id, index in places.items()})
+        for image in data["images"]:
+            image["file_name"] = self._name(places[image["id"]])
+        for entry in data["categories"]:
+            entry["name"] = self.categories.names[self.categories.label_of_id(entry["id"])]
+        return data
+
+    def _as_read(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What the file holds, which may be changed, with the categories and the annotations that are read."""
+        return data
