@@ -53,11 +53,7 @@ class Ade20kWriter(DatasetWriter):
             ValueError: a dataset has no segments, or classes that ADE20K does not have.
         """
         for split, dataset in splits.items():
-            require_segments(dataset)
-            assert dataset.semantic_categories is not None
-            labelled = {*dataset.categories.names, *dataset.semantic_categories.names} - {"things"}
-            if unknown := sorted(labelled - set(ADE20K.names)):
-                raise ValueError(f"ADE20K has no classes {', '.join(unknown)}; it has {', '.join(ADE20K.names)}")
+            require_segments(dataset, "ADE20K", ADE20K.names)
             self._write(dataset, folder, split)
 
     def _write(self, dataset: Dataset, folder: Path, split: str) -> None:
@@ -72,9 +68,7 @@ class Ade20kWriter(DatasetWriter):
             ids, segments = segments_of(dataset, index)
             values, infos = np.zeros(ids.shape, np.uint8), []
             for segment in segments:
-                known = dataset.categories if segment["isthing"] else dataset.semantic_categories
-                assert known is not None
-                label = ADE20K.label_of_name(known.names[segment["label"]])
+                label = ADE20K.label_of_name(segment["name"])
                 assert label is not None
                 mask = ids == segment["id"]
                 values[mask] = label + 1

@@ -52,14 +52,7 @@ class CityscapesWriter(DatasetWriter):
             ValueError: a dataset has no segments, or classes that Cityscapes does not have.
         """
         for name, dataset in splits.items():
-            require_segments(dataset)
-            assert dataset.semantic_categories is not None
-            labelled = {*dataset.categories.names, *dataset.semantic_categories.names} - {"things"}
-            if unknown := sorted(labelled - BY_NAME.keys()):
-                raise ValueError(
-                    f"Cityscapes has no classes {', '.join(unknown)}; it has "
-                    f"{', '.join(label.name for label in LABELS if label.evaluated)}"
-                )
+            require_segments(dataset, "Cityscapes", BY_NAME)
             for index in range(len(dataset)):
                 self._write(dataset, index, folder, name)
 
@@ -89,9 +82,7 @@ def _map(dataset: Dataset, index: int) -> tuple[NDArray[np.int32], Outlines]:
     ground: list[tuple[float, Outline]] = []
     objects: list[Outline] = []
     for segment in segments:
-        known = dataset.categories if segment["isthing"] else dataset.semantic_categories
-        assert known is not None
-        name = known.names[segment["label"]]
+        name = segment["name"]
         label, mask = BY_NAME[name], ids == segment["id"]
         borders = outer_borders(mask)
         if label.has_instances and not segment["iscrowd"]:

@@ -9,23 +9,14 @@ def make(argv: list[str]) -> int:
     """Run `detkit data make coco-panoptic` with these arguments; its exit status."""
     import click
 
-    @click.command
-    @click.option("--out", required=True, type=click.Path(), help="Folder to write.")
-    @click.option("--images", default=12, show_default=True, help="Training pictures.")
-    @click.option("--val-images", default=4, show_default=True, help="Validation pictures.")
-    @click.option("--size", default=96, show_default=True, help="Mean side length in pixels.")
-    @click.option("--seed", default=0, show_default=True)
-    @click.option("--instances", is_flag=True, help="Also instances_*.json and panoptic_stuff_*/, for Panoptic FPN.")
-    def command(out: str, images: int, val_images: int, size: int, seed: int, instances: bool) -> None:
-        """Write a tiny dataset of coloured shapes in the layout of COCO's panoptic download."""
-        from pathlib import Path
+    from det_datasets.panoptic.make import make_coco_panoptic
+    from det_datasets.practice import run_command
 
-        from det_datasets.panoptic.make import make_coco_panoptic
-
-        make_coco_panoptic(Path(out), images=images, val_images=val_images, size=size, seed=seed, instances=instances)
-        click.echo(f"wrote {out}; read it with data={out}")
-
-    return run(command, "data make coco-panoptic", argv)
+    text = "Write a tiny dataset of coloured shapes in the layout of COCO's panoptic download."
+    instances = click.Option(
+        ["--instances"], is_flag=True, help="Also instances_*.json and panoptic_stuff_*/, for Panoptic FPN."
+    )
+    return run_command(argv, "coco-panoptic", text, make_coco_panoptic, [instances])
 
 
 def make_stuff(argv: list[str]) -> int:

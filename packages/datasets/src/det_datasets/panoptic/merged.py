@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,28 @@ IDS = 1 << 24
 """Ids of segments are smaller: three bytes, a colour."""
 
 
-def require_segments(dataset: Dataset) -> None:
-    """ValueError if `segments_of` has nothing to make segments from."""
+def require_segments(dataset: Dataset, format: str = "", classes: Collection[str] | None = None) -> None:
+    """ValueError if `segments_of` has nothing to make segments from, or finds classes that a format does not have.
+
+    Args:
+        dataset: whose segments are asked for.
+        format: its name.
+        classes: all that it has; None for any.
+    """
     if not dataset.has_panoptic and (dataset.semantic_categories is None or not dataset.has_masks):
         raise ValueError(
             "the dataset has no panoptic segments, nor masks of objects and labels of pixels to make them from"
         )
+    assert dataset.semantic_categories is not None
+    labelled = {*dataset.categories.names, *dataset.semantic_categories.names} - {"things"}
+    if classes is not None and (unknown := sorted(labelled - set(classes))):
+        raise ValueError(f"{format} has no classes {', '.join(unknown)}; it has {', '.join(classes)}")
 
 
 def segments_of(dataset: Dataset, index: int) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
     """What `Dataset.panoptic_map` gives, of an image at a position; where the dataset does not have it, the masks of
     objects, later ones in front of earlier ones, and elsewhere the labels of stuff. The ids are colours that differ
-    visibly, from 1 to IDS - 1."""
+    visibly, from 1 to IDS - 1; a segment also has the `name` of its class."""
     if dataset.has_panoptic:
         ids, segments = dataset.panoptic_map(dataset.image_id(index))
         numbers = ids.numpy()
@@ -37,7 +48,9 @@ def segments_of(dataset: Dataset, index: int) -> tuple[NDArray[np.int32], list[d
     renamed = []
     for number, segment in enumerate(segments, start=1):
         colours[segment["id"]] = id = number * 0x9E3779 % IDS  # odd: no two are the same
-        renamed.append({**segment, "id": id})
+        known = dataset.categories if segment["isthing"] else dataset.semantic_categories
+        assert known is not None
+        renamed.append({**segment, "id": id, "name": known.names[segment["label"]]})
     return colours[numbers], renamed
 
 

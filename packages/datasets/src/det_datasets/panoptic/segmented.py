@@ -98,16 +98,15 @@ class SegmentedImages(AnnotatedImages):
         table[segments.ids.numpy()] = labels.numpy() + 1
         return SemanticMap(torch.from_numpy(table[ids] + np.uint8(UNLABELLED)))
 
-    def ground_truth(self) -> dict[str, Any]:
-        """A COCO dict with the dataset's own ids; masks are RLE, for which the maps of all images are read."""
-        truth: dict[str, Any] = super().ground_truth()
-        rows = iter(truth["annotations"])
-        for index in range(len(self)):
-            if len(self.labels(index)):
-                masks = self._masks_of(self.read_ids(index), Segments.of_image(self._all, index))
-                for code in rle.encode(np.asfortranarray(masks.permute(1, 2, 0).numpy())):
-                    next(rows)["segmentation"] = {**code, "counts": code["counts"].decode()}
-        return truth
+    def _annotation_entries(self, index: int) -> list[dict[str, Any]]:
+        """Masks are RLE, for which the map of the image is read."""
+        found = super()._annotation_entries(index)
+        if found:
+            masks = self._masks_of(self.read_ids(index), Segments.of_image(self._all, index))
+            codes = rle.encode(np.asfortranarray(masks.permute(1, 2, 0).numpy()))
+            for entry, code in zip(found, codes, strict=True):
+                entry["segmentation"] = {**code, "counts": code["counts"].decode()}
+        return found
 
     def _masks_of(self, ids: NDArray[np.int32], segments: Segments) -> Tensor:
         """Masks (N, H, W) uint8 of the things of an image."""
