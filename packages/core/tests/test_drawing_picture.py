@@ -35,6 +35,12 @@ def test_the_box_is_drawn_on_its_outermost_pixels() -> None:
     assert (drawn[60:] == 100).all()
 
 
+def test_lines_are_as_wide_as_asked_for() -> None:
+    drawn = pixels(prediction([[40, 30, 80, 60]], [0]), line_width=4)
+    assert (drawn[40:50, 76:80] == colour(0)).all()
+    assert (drawn[40:50, 75] == 100).all()
+
+
 def test_masks_are_blended_and_outlined() -> None:
     masks = torch.zeros(1, 100, 200, dtype=torch.bool)
     masks[0, 40:60, 100:140] = True

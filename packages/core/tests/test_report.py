@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from detkit.interfaces import Evaluator
-from detkit.report.figures import Bar, Bars, Curve, Curves, Figure, Matrix, Picture, Pictures, Table
+from detkit.report.figures import Bar, Bars, Curve, Curves, Figure, Matrix, Picture, Pictures, Table, View
 from detkit.report.page import reasons_of, write_report
 from detkit.report.svg import chart, heat_map, ticks
 
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "wbr"}
+RED = Image.new("RGB", (40, 30), "red")
 NASTY = "<script>alert(\"x\")</script> & 'y'"
 
 
@@ -100,7 +101,9 @@ def every_figure(path: str = "") -> list[Figure]:
         Table("Long", ("name", "number"), [("one", "1.5")]),
         Bars("Bars", [Bar("one", 0.5, "half"), Bar("none", None, "nothing there")]),
         Pictures(
-            "Worst", [Picture(Image.new("RGB", (40, 30), "red"), NASTY, "1 wrong", path)], legend=[("a", "#ff0000")]
+            "Worst",
+            [Picture([View(name, RED) for name in ("annotated", NASTY)], NASTY, "1 wrong", path)],
+            legend=[("a", "#ff0000")],
         ),
     ]
 

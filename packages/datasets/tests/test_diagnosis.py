@@ -288,16 +288,39 @@ def test_errors_are_those_of_the_rules(case: Any, tmp_path: Path) -> None:
     assert found["missed"]["lost_ap"] == pytest.approx(plain.mean_ap(rows(plain), rest) - now)
 
 
-def test_calibration_is_that_of_the_definition(case: Any) -> None:
-    truth, answers, plain = case
+def calibration_error(detections: Any, promised: Any, bins: int) -> float:
+    """Of detections of which a share, or an overlap, is promised."""
     error = 0.0
-    for low in range(5):
-        inside = [each for each in plain.counted if min(int(each["score"] * 5), 4) == low]
+    for place in range(bins):
+        inside = [each for each in detections if min(int(each["score"] * bins), bins - 1) == place]
         if inside:
             score = sum(each["score"] for each in inside) / len(inside)
-            right = sum(each["kind"] == "right" for each in inside) / len(inside)
-            error += len(inside) / len(plain.counted) * abs(score - right)
-    assert evaluated(truth, answers, bins=5).compute()["diagnosis"]["ECE"] == pytest.approx(error)
+            error += len(inside) / len(detections) * abs(score - promised(inside))
+    return error
+
+
+def test_calibration_is_that_of_the_definitions(case: Any, tmp_path: Path) -> None:
+    """D-ECE of Küppers et al., 2020; LaECE of Oksuz et al., 2023: precision times the mean overlap of right ones."""
+    truth, answers, plain = case
+
+    def precision(inside: Any) -> float:
+        return sum(each["kind"] == "right" for each in inside) / len(inside)
+
+    def localised(inside: Any) -> float:
+        overlaps = [plain.overlap(each["box"], each["found"]) for each in inside if each["kind"] == "right"]
+        return precision(inside) * sum(overlaps) / len(overlaps) if overlaps else 0.0
+
+    evaluator = evaluated(truth, answers, bins=5)
+    found = evaluator.compute()["diagnosis"]
+    assert found["D-ECE"] == pytest.approx(calibration_error(plain.counted, precision, 5))
+    expected = {}
+    for label in range(CLASSES):
+        mine = [each for each in plain.counted if each["label"] == label]
+        if mine and any(each["label"] == label for each in plain.regular):
+            expected[f"class {label}"] = calibration_error(mine, localised, 5)
+    assert found["LaECE"] == pytest.approx(sum(expected.values()) / len(expected))
+    for name, values in saved(evaluator, tmp_path)["classes"].items():
+        assert values["localisation_error"] == (pytest.approx(expected[name]) if name in expected else None)
 
 
 def test_each_class_has_its_own_threshold(case: Any, tmp_path: Path) -> None:
@@ -310,7 +333,7 @@ def test_each_class_has_its_own_threshold(case: Any, tmp_path: Path) -> None:
             best = max((plain.values(mine, there, each["score"])[2] for each in mine), default=0.0)
             assert found["f1"] == pytest.approx(best)
         else:
-            assert [found[name] for name in ("threshold", "precision", "recall", "f1", "ap")] == [None] * 5
+            assert [found[name] for name in found if name != "objects"] == [None] * 6
 
 
 def one_object(**more: Any) -> dict[str, Any]:
@@ -325,7 +348,8 @@ def test_what_is_undefined_has_a_reason() -> None:
     undefined = {name for name, value in found.items() if value is None}
     assert evaluator.reasons()["diagnosis"].keys() == undefined
     assert evaluator.reasons()["diagnosis"]["recall"] == "the dataset has no object that counts"
-    assert evaluator.reasons()["diagnosis"]["ECE"] == "there is no detection"
+    assert evaluator.reasons()["diagnosis"]["D-ECE"] == "there is no detection"
+    assert evaluator.reasons()["diagnosis"]["LaECE"] == "no class that has objects has a detection"
     assert found["false_positives"] == 0.0
 
 
@@ -339,7 +363,7 @@ def test_without_a_right_detection_there_is_no_threshold() -> None:
 @pytest.mark.parametrize("more", [{"iscrowd": 1}, {"ignore": 1}])
 def test_crowds_and_difficult_objects_are_neither_right_nor_wrong(more: dict[str, Any]) -> None:
     found = evaluated(one_object(**more), {0: [((10, 10, 60, 60), 0, 0.9)]}).compute()["diagnosis"]
-    assert found["recall"] is None and found["ECE"] is None and found["false_positives"] == 0.0
+    assert found["recall"] is None and found["D-ECE"] is None and found["false_positives"] == 0.0
 
 
 def test_marks_of_occluded_objects_make_groups() -> None:
@@ -352,7 +376,7 @@ def test_classes_that_lvis_does_not_judge_do_not_count() -> None:
     truth["images"][0] |= {"neg_category_ids": [2], "not_exhaustive_category_ids": [1]}
     boxes: list[tuple[Box, int, float]] = [((70, 70, 90, 90), label, 0.92) for label in range(CLASSES)]
     found = evaluated(truth, {0: [((10, 10, 60, 60), 0, 0.95), *boxes]}).compute()["diagnosis"]
-    assert found["ECE"] == pytest.approx((0.95 + 0.92) / 2 - 0.5)  # the object, and the class that is absent
+    assert found["D-ECE"] == pytest.approx((0.95 + 0.92) / 2 - 0.5)  # the object, and the class that is absent
 
 
 def test_rotated_boxes_are_compared_as_such() -> None:

@@ -40,4 +40,7 @@ def test_figures_show_curves_confusion_errors_and_the_worst_images(tmp_path: Pat
     assert [kinds.count(kind) for kind in (Curves, Bars, Matrix, Table, Pictures)] == [4, 2, 1, 1, 1]
     pictures = next(each for each in figures if isinstance(each, Pictures)).pictures
     assert [each.title for each in pictures] == [str(dataset.image_id(2))]
-    assert "0 wrong" in pictures[0].text and max(pictures[0].image.size) == 480
+    count = len(dataset.labels(2))
+    assert pictures[0].text == f"{count} missed; 0 right"
+    assert [view.name for view in pictures[0].views] == ["annotated", "predicted"]
+    assert {max(view.image.size) for view in pictures[0].views} == {480}

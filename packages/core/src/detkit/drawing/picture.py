@@ -29,6 +29,7 @@ def draw(
     semantic_categories: Categories | None = None,
     score_threshold: float = -math.inf,
     mask_opacity: float = 0.45,
+    line_width: int | None = None,
     font: str | Path | None = None,
     enlarge: bool = True,
     names: Sequence[str] | None = None,
@@ -43,6 +44,7 @@ def draw(
         semantic_categories: of the model's pixels, where it labels them.
         score_threshold: instances below are not drawn.
         mask_opacity: of the masks' fill, from 0 to 1.
+        line_width: of outlines, in pixels of the picture; by default as suits its size.
         font: a TrueType file for names that Pillow's own font cannot write; it has Latin letters only.
         enlarge: whether an image smaller than 640 pixels is enlarged, by a whole number, so that labels fit.
         names, colours: of the instances, instead of those of their classes; without a `score_threshold`.
@@ -62,7 +64,7 @@ def draw(
     zoom = max(1, -(-_LEGIBLE // max(pixels.shape[:2]))) if enlarge else 1
     picture = Image.fromarray(pixels).resize((pixels.shape[1] * zoom, pixels.shape[0] * zoom), Image.Resampling.BICUBIC)
     size = math.sqrt(picture.width * picture.height)
-    line = max(1, round(size / 320))
+    line = line_width or max(1, round(size / 320))
     letters = _font(font, max(14, round(size / 50)) if enlarge else max(10, round(size / 50)))
     if "semantic" in prediction or "panoptic" in prediction:
         if semantic_categories is None:

@@ -125,17 +125,30 @@ class Table:
 
 
 @dataclass(frozen=True)
+class View:
+    """One of several drawings of the same image.
+
+    Args:
+        name: what it shows.
+        image: it is stored as JPEG in the size in which it is given: a few hundred pixels.
+    """
+
+    name: str
+    image: Image.Image
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image with a caption.
 
     Args:
-        image: it is stored as JPEG in the size in which it is given: a few hundred pixels.
+        views: what is shown of it, side by side where there is room.
         title: the name of the image.
         text: what is to be seen.
         path: where the file is, for a link.
     """
 
-    image: Image.Image
+    views: Sequence[View]
     title: str
     text: str
     path: str = ""
@@ -143,7 +156,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images beside each other.
+    """Several images.
 
     Args:
         title: of all of them.

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from detkit.atomic import write_whole
 from detkit.interfaces import Evaluator
-from detkit.report.figures import Bars, Curves, Matrix, Picture, Pictures, Table
+from detkit.report.figures import Bars, Curves, Matrix, Picture, Pictures, Table, View
 from detkit.report.svg import chart, heat_map, styles
 
 UNDEFINED = "there is nothing to measure it on"
@@ -91,7 +91,8 @@ def _metrics_section(metrics: Mapping[str, Any], reasons: Mapping[str, Mapping[s
                 shown = f'n/a<span class="why">{why}</span>'
             else:
                 shown = f"{value:.4f}"
-            parts.append(f"<div><dt>{escape(name)}</dt><dd>{shown}</dd></div>")
+            label = escape(name).replace("_", "_<wbr>")
+            parts.append(f"<div><dt>{label}</dt><dd>{shown}</dd></div>")
         parts.append("</dl>")
     return "".join(parts)
 
@@ -121,6 +122,8 @@ def _figure(figure: Curves | Matrix | Bars | Pictures, folder: Path) -> str:
         inside = _pictures(figure, folder)
     wide = " wide" if isinstance(figure, (Matrix, Pictures)) else ""
     note = f'<p class="note">{escape(figure.note)}</p>' if figure.note else ""
+    if isinstance(figure, Pictures):  # so many that nobody would read what comes behind them
+        inside, note = note + inside, ""
     return f'<div class="panel{wide}"><h3>{escape(figure.title)}</h3>{inside}{note}</div>\n'
 
 
@@ -182,16 +185,23 @@ def _pictures(figure: Pictures, folder: Path) -> str:
 
 
 def _picture(picture: Picture, folder: Path) -> str:
-    with io.BytesIO() as file:
-        picture.image.save(file, "JPEG", quality=_QUALITY, optimize=True)
-        data = base64.b64encode(file.getvalue()).decode()
     name = escape(picture.title)
     if picture.path and Path(picture.path).is_file():
         address = quote(Path(os.path.relpath(picture.path, folder)).as_posix())
         name = f'<a href="{escape(address)}">{name}</a>'
-    width, height = picture.image.size
+    views = "".join(_view(view, picture.title) for view in picture.views)
     return (
-        f'<figure><img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(f"{picture.title}: {picture.text}")}"><figcaption>{name}'
-        f'<span class="text">{escape(picture.text)}</span></figcaption></figure>'
+        f'<figure><figcaption>{name} <span class="text">{escape(picture.text)}</span></figcaption>'
+        f'<div class="views">{views}</div></figure>'
+    )
+
+
+def _view(view: View, title: str) -> str:
+    with io.BytesIO() as file:
+        view.image.save(file, "JPEG", quality=_QUALITY, optimize=True)
+        data = base64.b64encode(file.getvalue()).decode()
+    width, height = view.image.size
+    return (
+        f'<div><img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" '
+        f'alt="{escape(f"{title}, {view.name}")}"><span class="text">{escape(view.name)}</span></div>'
     )

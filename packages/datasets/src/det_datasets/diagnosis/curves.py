@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,26 +81,41 @@ class Calibration:
         counts: (B,).
         scores: (B,) their mean; NaN where there is none.
         precision: (B,) the share that is right.
+        quality: (B,) the mean overlap with what they find, 0 of wrong ones: precision times the overlap of right ones.
+        error: D-ECE, the mean over detections of how far precision is from score in their bin; None without detections.
+        localisation_errors: (K,) LaECE of each class, the same of quality instead of precision; NaN without detections.
     """
 
     counts: NDArray[np.int64]
     scores: NDArray[np.float64]
     precision: NDArray[np.float64]
-
-    @property
-    def error(self) -> float | None:
-        """The expected calibration error: the mean over detections of how far precision is from score in their bin."""
-        total = int(self.counts.sum())
-        gaps = np.nan_to_num(np.abs(self.precision - self.scores))
-        return float((gaps * self.counts).sum() / total) if total else None
+    quality: NDArray[np.float64]
+    error: float | None
+    localisation_errors: NDArray[np.float64]
 
 
-def calibration(scores: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> Calibration:
-    """Of scores (D,) from 0 to 1; those on the border of two bins are in the upper one."""
-    scores = scores.clip(0, 1)
-    bin_of = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(bin_of, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        mean_score = np.bincount(bin_of, scores, minlength=bins) / counts
-        precision = np.bincount(bin_of, right.astype(np.float64), minlength=bins) / counts
-    return Calibration(counts, mean_score, precision)
+def calibration(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    overlaps: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    *,
+    classes: int,
+    bins: int,
+) -> Calibration:
+    """Of scores (D,) from 0 to 1; those on the border of two bins are in the upper one. `overlaps` (D,) are those of
+    detections that are right with their objects."""
+    scores, overlaps = scores.clip(0, 1), np.where(right, overlaps, 0.0)
+    places = labels * bins + np.minimum((scores * bins).astype(np.int64), bins - 1)
+
+    def sums(weights: NDArray[Any] | None) -> NDArray[Any]:
+        return np.bincount(places, weights, minlength=classes * bins).reshape(classes, bins)
+
+    counts, given, hits, quality = sums(None), sums(scores), sums(right.astype(np.float64)), sums(overlaps)
+    total, of_class = counts.sum(axis=0), counts.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        score, precision, found = (each.sum(axis=0) / total for each in (given, hits, quality))
+        localisation_errors = np.abs(given - quality).sum(axis=1) / of_class
+    gaps = np.abs(given.sum(axis=0) - hits.sum(axis=0))
+    error = float(gaps.sum() / len(scores)) if len(scores) else None
+    return Calibration(total, score, precision, found, error, localisation_errors)

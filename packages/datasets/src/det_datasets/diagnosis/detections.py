@@ -24,7 +24,7 @@ class Detections:
         image: (D,) places of images.
         scores, labels, areas: (D,).
         found, counted: (D, T) as in `outcomes`.
-        agnostic, agnostic_counted, kind, target: (D,) likewise.
+        overlap, agnostic, agnostic_counted, kind, target: (D,) likewise.
     """
 
     image: NDArray[np.int64]
@@ -33,6 +33,7 @@ class Detections:
     areas: NDArray[np.float64]
     found: NDArray[np.int64]
     counted: NDArray[np.bool_]
+    overlap: NDArray[np.float64]
     agnostic: NDArray[np.int64]
     agnostic_counted: NDArray[np.bool_]
     kind: NDArray[np.int64]
@@ -41,7 +42,7 @@ class Detections:
     @classmethod
     def gather(cls, records: Iterable[tuple[Any, Mapping[str, Any]]], objects: Objects, thresholds: int) -> Detections:
         """From the records of images, in the order of their ids."""
-        names = ("scores", "labels", "areas", "counted", "agnostic_counted", "kind")
+        names = ("scores", "labels", "areas", "overlap", "counted", "agnostic_counted", "kind")
         places = ("found", "agnostic", "target")
         columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("image", *names, *places)}
         number_of = {image_id: number for number, image_id in enumerate(objects.image_ids)}
@@ -52,7 +53,8 @@ class Detections:
             first = objects.first(image_id)
             for name in places:
                 columns[name].append(np.where(record[name] >= 0, record[name].astype(np.int64) + first, -1))
-        types = {"scores": np.float64, "areas": np.float64, "counted": np.bool_, "agnostic_counted": np.bool_}
+        types: dict[str, Any] = dict.fromkeys(("scores", "areas", "overlap"), np.float64)
+        types |= dict.fromkeys(("counted", "agnostic_counted"), np.bool_)
         shapes = {"found": (0, thresholds), "counted": (0, thresholds)}
         return cls(
             **{

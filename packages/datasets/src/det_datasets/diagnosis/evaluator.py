@@ -10,11 +10,10 @@ from typing import Any, ClassVar, Literal
 import msgspec
 import numpy as np
 
-from det_datasets.coco.engines import encode
 from det_datasets.diagnosis import figures
 from det_datasets.diagnosis.objects import Objects, areas_of
 from det_datasets.diagnosis.outcomes import outcomes, overlaps
-from det_datasets.diagnosis.pictures import worst_images
+from det_datasets.diagnosis.pictures import MOST, codes_of, shapes_of, worst_images
 from det_datasets.diagnosis.summary import Summary, summarise
 from detkit.atomic import write_whole
 from detkit.interfaces import Dataset, Evaluator
@@ -45,8 +44,10 @@ class DiagnosisEvaluator(Evaluator):
     - `recall_apart`, `recall_overlapped`, `recall_crowded`: by how much of an object's box is inside the box of the
       other object that covers it most: at most a tenth, at most half, more. Where annotations say `occluded` or
       `truncated`, also `recall_occluded`, `recall_truncated`;
-    - `ECE`, the expected calibration error of all detections (Guo et al., 2017; of detections: Küppers et al., 2020):
-      how far the share of right ones is from the score, in bins of scores.
+    - `D-ECE`, the expected calibration error of detections (Küppers et al., 2020, of scores alone): how far the share
+      of right ones is from the score, in bins of scores; and `LaECE` (Oksuz et al., 2023), in which a right one counts
+      as much as it overlaps its object, of each class by itself, on average over those that have objects and
+      detections. All detections that count, whatever their scores; 0 is best.
 
     Values are None where they are undefined (`reasons` says why). Errors are those of Bolya et al., 2020 (TIDE), among
     the detections with at least the score `threshold`: of a class's own object with too little overlap (localisation);
@@ -57,9 +58,9 @@ class DiagnosisEvaluator(Evaluator):
     Args:
         iou: the overlap from which on an object counts as found.
         compare: "boxes", or "masks".
-        confidence: the confusion matrix and errors are of detections with at least this score; by default the best
-            threshold.
-        bins: of scores, for calibration.
+        confidence: the confusion matrix, errors and images are of detections with at least this score; by default the
+            best threshold.
+        bins: of scores, for calibration; 25 in the literature.
         worst: how many of the images with most errors a report shows.
 
     Raises:
@@ -74,7 +75,7 @@ class DiagnosisEvaluator(Evaluator):
         iou: float = 0.5,
         compare: Literal["boxes", "masks"] = "boxes",
         confidence: float | None = None,
-        bins: int = 10,
+        bins: int = 25,
         worst: int = 12,
     ) -> None:
         if not 0.1 < iou <= 1:
@@ -126,10 +127,6 @@ class DiagnosisEvaluator(Evaluator):
             )
         scores = prediction.scores.numpy(force=True).astype(np.float64)
         boxes = prediction.boxes.numpy(force=True).astype(np.float64)
-        masks = None
-        if self._masks:
-            given = prediction.masks
-            masks = given if isinstance(given, list) else encode(given.numpy(force=True))
         truth = self._objects.of_image(image_id)
         if boxes.shape[1] != truth.boxes.shape[1] and len(truth.boxes) and not self._masks:
             kinds = {4: "upright", 5: "rotated"}
@@ -143,13 +140,14 @@ class DiagnosisEvaluator(Evaluator):
             absent, incomplete = self._known[image_id]
             order = order[np.isin(labels[order], np.concatenate((absent, truth.labels)))]
             pardoned = np.isin(labels[order], incomplete)
-        pairs = overlaps(boxes[order], None if masks is None else [masks[row] for row in order], truth)
+        pairs = overlaps(boxes[order], codes_of(prediction, order) if self._masks else None, truth)
         record = {
             "boxes": boxes[order].astype(np.float32),
             "scores": scores[order].astype(np.float32),
             "labels": labels[order].astype(np.int32),
             "areas": areas_of(boxes[order]).astype(np.float32),
             **outcomes(pairs, labels[order], truth, self._ious, pardoned),
+            **(shapes_of(prediction, order[:MOST]) if self._worst else {}),
         }
         self._log.append(image_id, record)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from det_datasets.diagnosis.curves import RECALLS
+from det_datasets.diagnosis.outcomes import IN_WORDS
 from det_datasets.diagnosis.summary import NO_OBJECTS, Group, Summary
 from detkit.report.figures import Bar, Bars, Curve, Curves, Figure, Matrix, Table
 
@@ -25,7 +26,7 @@ def tables(found: Summary) -> list[tuple[str, Sequence[str], Sequence[Sequence[s
     metrics = [
         (name, f"n/a ({why})" if value is None else _score(value)) for name, (value, why) in found.metrics.items()
     ]
-    errors = [(name, str(count), _percent(lost)) for name, (count, lost) in found.errors.items()]
+    errors = [(_kind(name), str(count), _percent(lost)) for name, (count, lost) in found.errors.items()]
     groups = [
         (group.name, str(group.objects), _percent(group.recall), _percent(_reachable(group)))
         for group in (*found.sizes, *found.crowding, *found.marks, *found.aside)
@@ -45,13 +46,19 @@ def long_tables(found: Summary, names: Sequence[str]) -> Iterator[Table]:
             str(each.objects),
             *(_percent(value) for value in (each.ap, each.precision, each.recall, each.f1)),
             _score(each.threshold),
+            _percent(each.localisation_error),
         )
         for name, each in zip(names, found.classes, strict=True)
     ]
-    columns = ("class", "objects", _ap(found), "precision", "recall", "F1", "threshold")
+    columns = ("class", "objects", _ap(found), "precision", "recall", "F1", "threshold", "LaECE")
     yield Table("Each class at its own best threshold (%)", columns, classes)
     if pairs := list(_pairs(found, names)):
         yield Table(f"Most confused {_threshold(found)}", ("object", "taken for", "times", "of the objects (%)"), pairs)
+
+
+def _kind(name: str) -> str:
+    """A kind of error in words, with the name that it has in TIDE where that is another."""
+    return f"{IN_WORDS[name]} ({name})" if name in IN_WORDS else name
 
 
 def _ap(found: Summary) -> str:
@@ -59,7 +66,7 @@ def _ap(found: Summary) -> str:
 
 
 def _threshold(found: Summary) -> str:
-    return "of all detections" if found.confidence == -np.inf else f"with scores from {found.confidence:.2f}"
+    return "of all detections" if found.confidence == -np.inf else f"with scores from {found.confidence:.3f}"
 
 
 def _pairs(found: Summary, names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
@@ -90,7 +97,7 @@ def drawings(found: Summary, names: Sequence[str]) -> Iterator[Figure]:
     yield Bars(
         f"Errors: how much {ap} each kind costs",
         [
-            Bar(name, lost, NO_OBJECTS if lost is None else f"{_percent(lost)} points, {count} times")
+            Bar(_kind(name), lost, NO_OBJECTS if lost is None else f"{_percent(lost)} points, {count} times")
             for name, (count, lost) in found.errors.items()
         ],
         note=f"How much {ap} would rise if errors of a kind were mended (TIDE), of detections of any score; numbers of "
@@ -163,15 +170,16 @@ def _f1(found: Summary) -> Curves:
 def _calibration(found: Summary) -> Curves:
     bins = found.calibration
     edges = np.linspace(0, 1, len(bins.counts) + 1)
-    error = bins.error
-    note = "There is no detection." if error is None else f"The expected calibration error is {error:.3f}."
+    errors = [f"{name} {value:.3f}" for name in ("D-ECE", "LaECE") if (value := found.metrics[name][0]) is not None]
+    note = f"Expected calibration errors: {', '.join(errors)}." if errors else "There is no detection."
+    quality = Curve("share times overlap with the objects", bins.scores, bins.quality, "main")
     return Curves(
-        "Calibration",
+        "Calibration: what scores promise",
         "score",
         "share that is right",
-        (Curve("detections that are right", edges, bins.precision, "columns"),),
+        (Curve("share of detections that are right", edges, bins.precision, "columns"), quality),
         diagonal=True,
-        note=f"{note} Columns above the line: scores are too low; below it: too high.",
+        note=f"{note} Above the dashed line scores are too low, below it too high.",
     )
 
 
@@ -217,13 +225,12 @@ def plain(found: Summary, names: Sequence[str]) -> dict[str, Any]:
             for group in (*found.sizes, *found.crowding, *found.marks, *found.aside)
         },
         "calibration": [
-            {"from": low, "to": high, "count": count, "score": _defined(score), "precision": _defined(precision)}
-            for low, high, count, score, precision in zip(
+            {"from": low, "to": high, "count": count, "score": score, "precision": precision, "quality": quality}
+            for low, high, count, score, precision, quality in zip(
                 edges[:-1],
                 edges[1:],
                 bins.counts.tolist(),
-                bins.scores.tolist(),
-                bins.precision.tolist(),
+                *(map(_defined, column.tolist()) for column in (bins.scores, bins.precision, bins.quality)),
                 strict=True,
             )
         ],

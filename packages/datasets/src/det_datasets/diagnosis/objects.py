@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,6 +65,7 @@ class Objects:
         for entry in truth["annotations"]:
             entries[entry["image_id"]].append(entry)
         sizes = {image["id"]: (image.get("height", 0), image.get("width", 0)) for image in truth["images"]}
+        self.sizes = sizes
         self.image_ids = sorted(sizes)
         ordered = [entry for image_id in self.image_ids for entry in entries[image_id]]
         counts = [len(entries[image_id]) for image_id in self.image_ids]
@@ -82,6 +84,7 @@ class Objects:
             self.masks = [
                 code or _box_code(entry, *sizes[entry["image_id"]]) for code, entry in zip(codes, ordered, strict=True)
             ]
+        self._shapes = [_encoded_shape(entry) for entry in ordered]
         self.ignored = self.crowd | self.difficult
         self.size = np.digitize([entry["area"] for entry in ordered], _SIZE_ENDS)  # a place in SIZES
         self.crowding = self._crowding()  # a place in CROWDING
@@ -104,6 +107,12 @@ class Objects:
         masks = None if self.masks is None else self.masks[rows]
         return ImageTruth(self.boxes[rows], self.labels[rows], self.ignored[rows], self.crowd[rows], masks)
 
+    def shape(self, image_id: Any, row: int) -> dict[str, Any]:
+        """The `segmentation` and `keypoints` of one of an image's objects, as far as it has them."""
+        encoded = self._shapes[self.first(image_id) + row]
+        found: dict[str, Any] = msgspec.msgpack.decode(encoded) if encoded else {}
+        return found
+
     def _crowding(self) -> NDArray[np.int64]:
         """(A,): how much of each object's box is inside the one that covers it most."""
         covered = np.zeros(len(self))
@@ -114,6 +123,12 @@ class Objects:
                 np.fill_diagonal(shared, 0)
                 covered[rows] = shared.max(axis=1) / np.maximum(areas_of(self.boxes[rows]), 1e-9)
         return np.digitize(covered, _CROWDING_ENDS, right=True)
+
+
+def _encoded_shape(entry: Mapping[str, Any]) -> bytes:
+    """What only drawing needs, in a tenth of the memory that lists of numbers take."""
+    shape = {name: entry[name] for name in ("segmentation", "keypoints") if name in entry}
+    return msgspec.msgpack.encode(shape) if shape else b""
 
 
 def areas_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from det_datasets.diagnosis.objects import ImageTruth, areas_of, intersections
 
 ERRORS = ("localisation", "classification", "duplicate", "background", "both")
 """The kinds of wrong detections, numbered from 1."""
+IN_WORDS: Mapping[str, str] = {
+    "localisation": "badly placed",
+    "classification": "wrong class",
+    "duplicate": "found again",
+    "background": "nothing there",
+    "both": "wrong class and badly placed",
+}
 RIGHT = 0
 NOT_COUNTED = -1
 BACKGROUND_IOU = 0.1  # of Bolya et al., 2020
@@ -51,9 +59,10 @@ def outcomes(
 
     Returns:
         found (D, T): the object of its class that a detection finds, or -1. counted (D, T): whether the detection is
-        right or wrong at all: not if it found an object that need not be found. agnostic (D,): the object of any class,
-        or -1, and agnostic_counted. kind (D,): `RIGHT`, the number of an error, or `NOT_COUNTED`. target (D,): the
-        object that a detection of kind localisation or classification was meant for, else -1.
+        right or wrong at all: not if it found an object that need not be found. overlap (D,): with the object that it
+        finds at the first threshold, else 0. agnostic (D,): the object of any class, or -1, and agnostic_counted. kind
+        (D,): `RIGHT`, the number of an error, or `NOT_COUNTED`. target (D,): the object that a detection of kind
+        localisation or classification was meant for, else -1.
     """
     same = np.where(labels[:, None] == truth.labels, pairs, -1.0)
     found = _found(same, truth, thresholds)
@@ -63,6 +72,7 @@ def outcomes(
     return {
         "found": found.astype(np.int32),
         "counted": counted,
+        "overlap": np.pad(pairs, ((0, 0), (0, 1)))[np.arange(len(pairs)), found[:, 0]],  # -1 is the last
         "agnostic": agnostic.astype(np.int32),
         "agnostic_counted": _counted(agnostic[:, None], truth, pardoned)[:, 0],
         "kind": kind,

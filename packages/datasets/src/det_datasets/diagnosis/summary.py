@@ -30,6 +30,7 @@ from det_datasets.diagnosis.objects import CROWDING, SIZES, Objects
 NO_OBJECTS = "the dataset has no object that counts"
 NONE_RIGHT = "no detection is right"
 NO_DETECTIONS = "there is no detection"
+NO_CLASS = "no class that has objects has a detection"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class OfClass:
         objects: how many there are.
         threshold, precision, recall, f1: None where they are undefined.
         ap: average precision.
+        localisation_error: LaECE.
     """
 
     objects: int
@@ -72,6 +74,7 @@ class OfClass:
     recall: float | None
     f1: float | None
     ap: float | None
+    localisation_error: float | None
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,12 @@ class Summary:
         iou: the overlap from which on an object is found.
         precisions: overlap -> (K, 101) precision of classes, NaN without objects.
         ranking: of all classes together; None without objects.
-        confidence: the least score of detections in `confusion` and `errors`.
+        confidence: the least score of detections in `confusion`, `errors` and `worst`.
         classes: (K,).
         confusion: (K + 1, K + 1).
         errors: kind -> count, and by how much AP would be greater without.
         sizes, crowding, marks: groups of objects; `aside`, those that need not be found.
-        calibration: of all detections.
+        calibration: of all detections that count.
         worst: places of images, most wrong first.
     """
 
@@ -153,7 +156,15 @@ def summarise(
         group("difficult", "difficult (need not be found)", objects.difficult & ~objects.crowd),
         group("crowd", "crowds (need not be found)", objects.crowd),
     ]
-    calibrated = calibration(found.scores[counted], right[counted], bins)
+    calibrated = calibration(
+        found.scores[counted],
+        found.labels[counted],
+        found.overlap[counted],
+        right[counted],
+        classes=classes,
+        bins=bins,
+    )
+    localisation_errors = np.where(wanted > 0, calibrated.localisation_errors, np.nan)
     answers = counted & (found.scores >= least)
     hits, tried, there = int((right & answers).sum()), int(answers.sum()), int(wanted.sum())
     ap = f"AP{round(100 * ious[0])}"
@@ -171,9 +182,10 @@ def summarise(
         metrics[f"{ap}_{key}"] = mean, f"the dataset has no object that is {name}"
     for each in (*sizes, *crowding, *marks):
         metrics[f"recall_{each.key}"] = each.recall, f"the dataset has no object that is {each.name}"
-    metrics["ECE"] = calibrated.error, NO_DETECTIONS
+    metrics["D-ECE"] = calibrated.error, NO_DETECTIONS
+    metrics["LaECE"] = mean_of_defined(localisation_errors), NO_CLASS
     lost = lost_precision(found, objects, wanted)
-    wrong = badness(found, objects, least)
+    wrong = badness(found, objects, used)
     order = np.argsort(-wrong, kind="stable")[:worst]
     return Summary(
         metrics=metrics,
@@ -181,7 +193,7 @@ def summarise(
         precisions=precisions,
         ranking=whole,
         confidence=used,
-        classes=_classes(found, wanted, precisions[float(ious[0])]),
+        classes=_classes(found, wanted, precisions[float(ious[0])], localisation_errors),
         confusion=confusion(found, objects, classes, used),
         errors={name: (count, lost[name]) for name, count in error_counts(found, objects, used).items()},
         sizes=sizes,
@@ -193,7 +205,12 @@ def summarise(
     )
 
 
-def _classes(found: Detections, wanted: NDArray[np.int64], precisions: NDArray[np.float64]) -> list[OfClass]:
+def _classes(
+    found: Detections,
+    wanted: NDArray[np.int64],
+    precisions: NDArray[np.float64],
+    localisation_errors: NDArray[np.float64],
+) -> list[OfClass]:
     counted, right = found.counted[:, 0], found.right()
     order = np.argsort(found.labels, kind="stable")
     order = order[counted[order]]
@@ -201,18 +218,18 @@ def _classes(found: Detections, wanted: NDArray[np.int64], precisions: NDArray[n
     classes = []
     for label, objects in enumerate(wanted.tolist()):
         if not objects:
-            classes.append(OfClass(0, None, None, None, None, None))
+            classes.append(OfClass(0, None, None, None, None, None, None))
             continue
         rows = order[starts[label] : starts[label + 1]]
         ranked, ap = ranking(found.scores[rows], right[rows], objects), float(precisions[label].mean())
-        best = ranked.best()
+        best, error = ranked.best(), float(localisation_errors[label]) if len(rows) else None
         if best is None:
-            classes.append(OfClass(objects, None, 0.0 if len(rows) else None, 0.0, 0.0, ap))
+            classes.append(OfClass(objects, None, 0.0 if len(rows) else None, 0.0, 0.0, ap, error))
         else:
             threshold, precision, recall, f1 = (
                 float(values[best]) for values in (ranked.scores, ranked.precision, ranked.recall, ranked.f1)
             )
-            classes.append(OfClass(objects, threshold, precision, recall, f1, ap))
+            classes.append(OfClass(objects, threshold, precision, recall, f1, ap, error))
     return classes
 
 
