@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from det_datasets.errors import Errors
+
 _ORIENTATION = 274  # the EXIF tag
 _TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 _AT_ONCE = 64
@@ -20,25 +22,37 @@ def read_sizes(paths: Sequence[str | Path]) -> NDArray[np.int32]:
     """Height and width (n, 2) of images, turned as their EXIF orientation says, as `detkit.data.image` reads them.
 
     Raises:
-        ValueError: a file is missing, or no image; the message names it.
+        ValueError: files are missing, or no images; the message names them.
     """
     parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
+    found: list[tuple[int, int]] = []
+    errors = Errors()
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as threads:
-        found = [size for sizes in threads.map(_read, parts) for size in sizes]
+        for part in [threads.submit(_read, part) for part in parts]:
+            with errors.noted():
+                found += part.result()
+    errors.raise_all()
     return np.array(found, np.int32).reshape(-1, 2)
 
 
 def _read(paths: Sequence[str | Path]) -> list[tuple[int, int]]:
+    errors = Errors()
     found = []
     for path in paths:
-        try:
-            with Image.open(path) as picture:
-                turned = orientation(picture) in _TURNED
-                found.append((picture.width, picture.height) if turned else (picture.height, picture.width))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise ValueError(f"cannot read the size of the image {path}: {reason}") from error
+        with errors.noted():
+            found.append(_size(path))
+    errors.raise_all()
     return found
+
+
+def _size(path: str | Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as picture:
+            turned = orientation(picture) in _TURNED
+            return (picture.width, picture.height) if turned else (picture.height, picture.width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ValueError(f"cannot read the size of the image {path}: {reason}") from error
 
 
 def orientation(picture: Image.Image) -> int:

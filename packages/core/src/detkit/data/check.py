@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.data.image import decode_image
-from detkit.data.problems import UNUSED, Findings
+from detkit.data.problems import UNUSED, Findings, SeveralErrors
 from detkit.data.source import Openable, Split
 from detkit.data.subset import Subset
 from detkit.interfaces import Dataset
@@ -127,7 +127,8 @@ class OpenedCheck(SourceCheck):
         try:
             dataset = self._dataset = self._split.open()
         except ValueError as error:
-            report.findings.add("annotations", str(error))
+            for text in error.messages if isinstance(error, SeveralErrors) else (str(error),):
+                report.findings.add("annotations", text)
             return
         for text, count in dataset.problems.items():
             if UNUSED not in text:

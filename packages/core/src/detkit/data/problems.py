@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -84,6 +84,23 @@ PROBLEMS: Mapping[str, Problem] = MappingProxyType(
 
 UNUSED = "categories without annotations"
 """How what a reader says of unused categories begins; the check has a code of its own for them."""
+
+
+class SeveralErrors(ValueError):
+    """Several things that are wrong with a dataset, which its reader found before it gave up; `detkit data check` lists
+    all of them.
+
+    Args:
+        messages: what is wrong; one at least.
+    """
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        super().__init__(tuple(messages))
+        self.messages = tuple(messages)
+
+    def __str__(self) -> str:
+        first, count = self.messages[0], len(self.messages)
+        return f"{first} (the first of {count} errors; `detkit data check` lists them)" if count > 1 else first
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from PIL import Image
-
 from det_datasets.ade20k.labels import ADE20K
 from det_datasets.cache import Annotations, cached
+from det_datasets.headers import read_sizes
 from det_datasets.panoptic.dataset import CocoPanopticDataset
 from det_datasets.pixels import PixelLabels
 from det_datasets.semantic.images import NO_CLASSES, LabelledImages, columns_of
@@ -30,7 +29,7 @@ class Ade20kDataset(LabelledImages):
         split: train or val.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or some cannot be read.
     """
 
     layout: ClassVar[str] = (
@@ -44,7 +43,7 @@ class Ade20kDataset(LabelledImages):
         paths = sorted((folder / "images" / name).glob("*.jpg"))
         if not paths:
             raise ValueError(f"there is no image {folder}/images/{name}/*.jpg")
-        found = cached(partial(_read, paths), reader="ade20k 1", watched=paths)
+        found = cached(partial(_read, paths), reader="ade20k 2", watched=paths)
         super().__init__(
             source=folder,
             images=folder / "images" / name,
@@ -92,12 +91,6 @@ class Ade20kPanopticDataset(CocoPanopticDataset):
 
 def _read(paths: list[Path]) -> Annotations:
     """The sizes of images, from their headers."""
-
-    def listed(path: Path) -> tuple[str, str, int, int]:
-        try:
-            with Image.open(path) as header:
-                return path.stem, path.name, header.height, header.width
-        except OSError as error:
-            raise ValueError(f"cannot read the image {path}: {error}") from None
-
-    return Annotations(columns_of(map(listed, paths)), NO_CLASSES, Counter())
+    sizes = read_sizes(paths).tolist()
+    listed = ((path.stem, path.name, height, width) for path, (height, width) in zip(paths, sizes, strict=True))
+    return Annotations(columns_of(listed), NO_CLASSES, Counter())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,19 +12,21 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from det_datasets.cache import Annotations, cached
 from det_datasets.cityscapes.labels import BY_ID, LABELS, VALUES, WHOLE, class_ids, classes
 from det_datasets.cityscapes.maps import draw_map, read_map, read_outlines, regions
 from det_datasets.columns import ColumnsBuilder
+from det_datasets.errors import Errors
+from det_datasets.headers import read_sizes
 from det_datasets.panoptic.schema import read_panoptic
 from det_datasets.panoptic.segmented import SegmentedImages
 
 _IMAGE = "_leftImg8bit.png"
 _THREADS = 4  # decoding releases Python's lock
 _Region = tuple[int, int, Sequence[float]]  # the value in the map, the area, the box xyxy
+_Regions = tuple[tuple[int, int], list[_Region]]  # the size of an image (height, width), and what is in it
 
 
 class CityscapesDataset(SegmentedImages):
@@ -46,7 +48,7 @@ class CityscapesDataset(SegmentedImages):
             of pixels are Cityscapes' train ids.
 
     Raises:
-        ValueError: there are no images, or some without annotations.
+        ValueError: there are no images, or annotations of some are missing or make no sense.
     """
 
     layout: ClassVar[str] = (
@@ -133,27 +135,32 @@ class CityscapesDataset(SegmentedImages):
                     segments.object(known.label_of_id(label.id), box, id=value, area=area, crowd=crowd)
         return Annotations(segments.build(), known, Counter())
 
-    def _scanned(self) -> Iterator[tuple[tuple[int, int], list[_Region]]]:
+    def _scanned(self) -> list[_Regions]:
         """The size and the regions of every image, from its map."""
-
-        def scan(index: int) -> tuple[tuple[int, int], list[_Region]]:
-            picture, outlines = self._files(index)
-            if picture.is_file():
-                with Image.open(picture) as header:
-                    size = header.height, header.width
-            elif outlines.is_file():
-                file = read_outlines(outlines)
-                size = file.imgHeight, file.imgWidth
-            else:
-                raise ValueError(f"there is neither {picture} nor {outlines.name}; download gtFine_trainvaltest.zip")
-            columns = regions(self._map(index, size))
-            return size, list(zip(*(column.tolist() for column in columns), strict=True))
-
+        found: list[_Regions] = []
+        errors = Errors()
         with ThreadPoolExecutor(_THREADS) as pool:
-            yield from pool.map(scan, range(len(self._names)))
+            for image in [pool.submit(self._scan, index) for index in range(len(self._names))]:
+                with errors.noted():
+                    found.append(image.result())
+        errors.raise_all()
+        return found
+
+    def _scan(self, index: int) -> _Regions:
+        picture, outlines = self._files(index)
+        if picture.is_file():
+            ((height, width),) = read_sizes([picture]).tolist()
+            size = height, width
+        elif outlines.is_file():
+            file = read_outlines(outlines)
+            size = file.imgHeight, file.imgWidth
+        else:
+            raise ValueError(f"there is neither {picture} nor {outlines.name}; download gtFine_trainvaltest.zip")
+        columns = regions(self._map(index, size))
+        return size, list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _summarized(path: Path, names: Sequence[str]) -> list[tuple[tuple[int, int], list[_Region]]] | None:
+def _summarized(path: Path, names: Sequence[str]) -> list[_Regions] | None:
     """The size and the regions of images, from a panoptic file; None if it does not have them all."""
     file = read_panoptic(path)
     sizes = {image.id: (image.height, image.width) for image in file.images}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from det_datasets.cache import Annotations, cached
 from det_datasets.columns import ColumnsBuilder, Strings
+from det_datasets.errors import Errors
 from det_datasets.panoptic import layout
 from det_datasets.panoptic.schema import (
     PanopticAnnotation,
@@ -83,24 +84,27 @@ def _read(path: Path) -> Annotations:
     problems: Counter[str] = Counter()
     try:
         classes = classes_of(file.categories, together=False).everything
-        segments, pictures = _segments(file, classes, problems)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    segments, pictures = _segments(path, file, classes, problems)
     extra = {"categories": msgspec.to_builtins(file.categories), "pictures": pictures}
     return Annotations(segments.build(), classes, problems, extra)
 
 
-def _segments(file: PanopticFile, classes: Categories, problems: Counter[str]) -> tuple[ColumnsBuilder, list[str]]:
+def _segments(
+    path: Path, file: PanopticFile, classes: Categories, problems: Counter[str]
+) -> tuple[ColumnsBuilder, list[str]]:
+    errors = Errors()
     annotations: dict[int | str, PanopticAnnotation] = {}
     for annotation in file.annotations:
         if annotation.image_id in annotations:
-            raise ValueError(f"image {annotation.image_id!r} has several annotations; each must have one")
+            errors.note(f"{path}: image {annotation.image_id!r} has several annotations; each must have one")
         annotations[annotation.image_id] = annotation
     segments, pictures = ColumnsBuilder(), []
     before = None
     for image in sorted(file.images, key=lambda image: image.id):
         if image.id == before:
-            raise ValueError(f"image id {image.id!r} is given to more than one image; each must be unique")
+            errors.note(f"{path}: image id {image.id!r} is given to more than one image; each must be unique")
         before = image.id
         segments.image(image.id, image.file_name, image.height, image.width)
         found = annotations.pop(image.id, None)
@@ -109,16 +113,18 @@ def _segments(file: PanopticFile, classes: Categories, problems: Counter[str]) -
             try:
                 label = classes.label_of_id(entry.category_id)
             except KeyError:
-                raise ValueError(
-                    f"segment {entry.id} of image {image.id!r} has category_id {entry.category_id}, which "
+                errors.note(
+                    f"{path}: segment {entry.id} of image {image.id!r} has category_id {entry.category_id}, which "
                     "'categories' does not define"
-                ) from None
+                )
+                continue
             left, top, width, height = entry.bbox
             if entry.area < 1 or min(width, height) <= 0:
                 problems["segments without pixels: left out"] += 1
                 continue
             box = (left, top, min(left + width, image.width), min(top + height, image.height))
             segments.object(label, box, id=entry.id, area=entry.area, crowd=bool(entry.iscrowd))
+    errors.raise_all()
     if annotations:
         problems["belong to images that the file does not list: left out"] += len(annotations)
     return segments, pictures

@@ -17,6 +17,7 @@ from hotcoco import mask as rle
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.cache import Annotations, cached
 from det_datasets.columns import MARKS, ColumnsBuilder
+from det_datasets.errors import Errors
 from det_datasets.headers import read_sizes
 from det_datasets.pixels import PixelLabels, read_values
 from det_datasets.voc import layout
@@ -52,7 +53,7 @@ class VocDataset(AnnotatedImages):
         classes: names, where they are not VOC's 20, nor in a file labelmap.txt in the folder.
 
     Raises:
-        ValueError: a file is missing or makes no sense, or an object is of another class.
+        ValueError: files are missing or make no sense, or objects are of other classes.
     """
 
     layout: ClassVar[str] = layout.LAYOUT
@@ -137,15 +138,18 @@ def _read(
     if repeated:
         raise ValueError(f"{folder}: image {repeated[0]} is listed twice; each must be listed once")
     builder = ColumnsBuilder()
+    errors = Errors()
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as threads:
-        found = threads.map(partial(_read_image, labelled=labelled, outlines=outlines), images)
-        for image, (size, objects, codes) in zip(images, found, strict=True):
-            height, width = size
-            builder.image(image.name, image.image.relative_to(folder).as_posix(), height, width)
-            for number, entry in enumerate(objects):
-                _add(builder, image, entry, size, categories, codes.get(number + 1, b""), problems)
-            if strangers := sum(number > len(objects) for number in codes):
-                problems["masks belong to no object: left out"] += strangers
+        found = [threads.submit(_read_image, image, labelled, outlines) for image in images]
+        for image, file in zip(images, found, strict=True):
+            with errors.noted():
+                size, objects, codes = file.result()
+                builder.image(image.name, image.image.relative_to(folder).as_posix(), *size)
+                for number, entry in enumerate(objects):
+                    _add(builder, image, entry, size, categories, codes.get(number + 1, b""), problems)
+                if strangers := sum(number > len(objects) for number in codes):
+                    problems["masks belong to no object: left out"] += strangers
+    errors.raise_all()
     if not labelled:
         problems["images have no annotations, as those of a test set"] = len(images)
     return Annotations(builder.build(), categories, problems)
