@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from detkit.data.transforms import photometry
 from detkit.data.transforms.draws import chance, check_probability, check_range, number
@@ -13,7 +14,12 @@ from detkit.data.transforms.photometry import Operation
 from detkit.interfaces import Transform
 from detkit.structures.sample import Sample
 
-_ORDER = (photometry.brightness, photometry.contrast, photometry.saturation, photometry.hue)
+_ORDER: tuple[Callable[..., Tensor], ...] = (
+    photometry.brightness,
+    photometry.contrast,
+    photometry.saturation,
+    photometry.hue,
+)
 
 # Of the colours of ImageNet's pixels, 0 to 1: how much they vary, and in which directions (Krizhevsky et al. 2012).
 _EIGENVALUES = (0.2175, 0.0188, 0.0045)
