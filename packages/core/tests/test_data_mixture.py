@@ -176,7 +176,7 @@ def test_the_ground_truth_is_merged() -> None:
 
 
 def test_ground_truth_of_another_form_cannot_be_merged() -> None:
-    with pytest.raises(ValueError, match="the ground truth of b is not in COCO's form"):
+    with pytest.raises(ValueError, match="b cannot be merged with others"):
         Mixture([Member("a", streets()), Member("b", Labelled())]).ground_truth()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from hotcoco import mask as rle
 from torch import Tensor
 from torchvision import tv_tensors
 
-from det_datasets.coco.keypoints import PIXEL_CENTRE
+from det_datasets.coco.keypoints import PIXEL_CENTRE, description
 from det_datasets.columns import MARKS, Columns, Strings, span
 from det_datasets.pixels import PixelLabels
 from detkit.data.image import decode_image
@@ -222,37 +222,48 @@ class AnnotatedImages(Dataset):
     def ground_truth(self) -> Any:
         """A COCO dict with the dataset's own ids. An object without mask has no `segmentation`; one that is difficult
         has `ignore` 1; `truncated` and `occluded` are 0 or 1 where the format says so."""
-        columns = self._columns
-        count = len(self.categories.keypoints or ())
-        images, annotations = [], []
-        labels, ids = columns.labels.tolist(), columns.annotation_ids.tolist()
-        crowd, difficult, areas = columns.crowd.tolist(), columns.difficult.tolist(), columns.areas.tolist()
-        for index in range(len(columns)):
-            (height, width), image_id = self.size(index), columns.image_id(index)
-            images.append({"id": image_id, "file_name": self._name(index), "height": height, "width": width})
-            start, end = span(columns.annotation_ends, index)
-            for row in range(start, end):
-                entry: dict[str, Any] = {
-                    "id": ids[row],
-                    "image_id": image_id,
-                    "category_id": self.categories.ids[labels[row]],
-                    "bbox": _as_coco(columns.boxes[row].tolist()),
-                    "area": areas[row],
-                    "iscrowd": int(crowd[row]),
-                }
-                if difficult[row]:
-                    entry["ignore"] = 1
-                if len(columns.marks):
-                    entry |= {name: int(bool(columns.marks[row] & bit)) for name, bit in MARKS.items()}
-                if segmentation := self._segmentation(row, height, width):
-                    entry["segmentation"] = segmentation
-                if count:
-                    points = columns.keypoints[row].clone()
-                    points[points[:, 2] > 0, :2] -= PIXEL_CENTRE
-                    entry["keypoints"] = points.flatten().tolist()
-                    entry["num_keypoints"] = int((points[:, 2] > 0).sum())
-                annotations.append(entry)
-        return {"images": images, "annotations": annotations, "categories": self._category_entries()}
+        head, annotations = self.streamed_truth()
+        return {**head, "annotations": list(annotations)}
+
+    def streamed_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        images = []
+        for index in range(len(self)):
+            height, width = self.size(index)
+            entry = {"id": self.image_id(index), "file_name": self._name(index), "height": height, "width": width}
+            images.append(entry)
+        annotations = chain.from_iterable(map(self._annotation_entries, range(len(self))))
+        return {"images": images, "categories": self._category_entries()}, annotations
+
+    def _annotation_entries(self, index: int) -> list[dict[str, Any]]:
+        """The annotations of an image as COCO has them."""
+        columns, count = self._columns, len(self.categories.keypoints or ())
+        size, image_id = self.size(index), self.image_id(index)
+        start, end = span(columns.annotation_ends, index)
+        names = ("annotation_ids", "labels", "boxes", "areas", "crowd", "difficult")
+        values = (getattr(columns, name)[start:end].tolist() for name in names)
+        found = []
+        for row, (id, label, box, area, crowd, difficult) in enumerate(zip(*values, strict=True), start):
+            entry: dict[str, Any] = {
+                "id": id,
+                "image_id": image_id,
+                "category_id": self.categories.ids[label],
+                "bbox": _as_coco(box),
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            if difficult:
+                entry["ignore"] = 1
+            if len(columns.marks):
+                entry |= {name: int(bool(columns.marks[row] & bit)) for name, bit in MARKS.items()}
+            if segmentation := self._segmentation(row, *size):
+                entry["segmentation"] = segmentation
+            if count:
+                points = columns.keypoints[row].clone()
+                points[points[:, 2] > 0, :2] -= PIXEL_CENTRE
+                entry["keypoints"] = points.flatten().tolist()
+                entry["num_keypoints"] = int((points[:, 2] > 0).sum())
+            found.append(entry)
+        return found
 
     def _segmentation(self, row: int, height: int, width: int) -> Any:
         """An object's mask as COCO has it; None if there is none."""
@@ -265,9 +276,16 @@ class AnnotatedImages(Dataset):
         return [ring.flatten().tolist() for ring in rings] or None
 
     def _category_entries(self) -> list[dict[str, Any]]:
-        groups = self.categories.supercategories or ("",) * len(self.categories)
-        named = zip(self.categories.ids, self.categories.names, groups, strict=True)
-        return [{"id": id, "name": name, **({"supercategory": group} if group else {})} for id, name, group in named]
+        categories = self.categories
+        entries: list[dict[str, Any]] = [
+            {"id": id, "name": name} for id, name in zip(categories.ids, categories.names, strict=True)
+        ]
+        for entry, group in zip(entries, categories.supercategories or ("",) * len(entries), strict=True):
+            if group:
+                entry["supercategory"] = group
+            if categories.keypoints is not None:
+                entry |= description(categories.keypoints)
+        return entries
 
 
 def _as_coco(box: list[float]) -> list[float]:

@@ -12,6 +12,7 @@ from PIL import Image
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.columns import MARKS
 from det_datasets.headers import orientation
+from detkit.data.mixture import Mixture
 from detkit.data.subset import Subset
 from detkit.interfaces import Dataset
 
@@ -55,8 +56,8 @@ def write_image(dataset: Dataset, index: int, folder: Path, name: str, suffixes:
 def flags(dataset: Dataset, index: int) -> list[tuple[bool, bool, bool]]:
     """Whether each object of an image is difficult, truncated, occluded. Crowds are difficult, for formats that have
     none: neither finding nor missing them counts."""
-    if isinstance(dataset, Subset):
-        return flags(dataset.dataset, dataset.positions[index])
+    while isinstance(dataset, Subset | Mixture):
+        dataset, index = dataset.origin(index)
     crowd = dataset.target(index)["crowd"]
     if not isinstance(dataset, AnnotatedImages):
         return [(each, False, False) for each in crowd.tolist()]

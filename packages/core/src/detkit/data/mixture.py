@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, count
+from functools import partial
+from itertools import accumulate, chain, count
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from detkit.structures.sample import Sample
 log = logging.getLogger(__name__)
 
 _LISTS_OF_CATEGORIES = ("neg_category_ids", "not_exhaustive_category_ids")  # of an image, in LVIS
-_KEPT_OF_CATEGORIES = ("supercategory", "frequency", "keypoints", "skeleton")
+_KEPT_OF_CATEGORIES = ("supercategory", "frequency", "keypoints", "skeleton", "swaps", "sigmas")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class Mixture(Dataset):
         index %= len(self)
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number - 1] if number else 0)
+
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        """The dataset that an image is of, and its position there."""
+        number, own = self._place(index)
+        return self.members[number].dataset, own
 
     def __getitem__(self, index: int) -> Sample:
         number, own = self._place(index)
@@ -207,32 +213,47 @@ class Mixture(Dataset):
         Raises:
             ValueError: the ground truth of a member is of another form.
         """
+        head, merged = self._merged_truth()
+        annotations = list(merged)
+        last = max((entry["id"] for entry in annotations), default=0)
+        return {**head, "annotations": list(_renumbered(annotations, last))}
+
+    def streamed_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        _, annotations = self._merged_truth()
+        last = max((entry["id"] for entry in annotations), default=0)
+        head, annotations = self._merged_truth()
+        return head, _renumbered(annotations, last)
+
+    def _merged_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        """See `ground_truth`; annotations with their own ids."""
         images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
+        parts: list[Iterator[dict[str, Any]]] = []
         known: dict[int, dict[str, Any]] = {}
         for member, labels in zip(self.members, self._labels, strict=True):
-            truth = member.dataset.ground_truth()
-            if not isinstance(truth, dict) or not {"images", "annotations", "categories"} <= truth.keys():
+            try:
+                head, annotations = member.dataset.streamed_truth()
+            except ValueError as error:
                 raise ValueError(
-                    f"the ground truth of {member.name} is not in COCO's form and cannot be merged with that of "
-                    "others; evaluate on this dataset alone"
-                )
+                    f"{member.name} cannot be merged with others: {error}; evaluate on this dataset alone"
+                ) from None
             own = member.dataset.categories
             ids = {id: self.categories.ids[label] for id, label in zip(own.ids, labels.tolist(), strict=True)}
-            for entry in truth["images"]:
+            for entry in head["images"]:
                 lists = {key: [ids[id] for id in entry[key]] for key in _LISTS_OF_CATEGORIES if key in entry}
                 images.append({**entry, **lists, "id": self._id(member, entry["id"])})
-            for entry in truth["annotations"]:
-                image_id, category_id = self._id(member, entry["image_id"]), ids[entry["category_id"]]
-                annotations.append({**entry, "image_id": image_id, "category_id": category_id})
-            for entry in truth["categories"]:
+            parts.append(map(partial(self._here, member, ids), annotations))
+            for entry in head["categories"]:
                 known.setdefault(ids[entry["id"]], entry)
-        _renumber(annotations)
         categories = []
         for id, name in zip(self.categories.ids, self.categories.names, strict=True):
             more = {key: value for key, value in known.get(id, {}).items() if key in _KEPT_OF_CATEGORIES}
             categories.append({"id": id, "name": name, **more})
-        return {"images": images, "annotations": annotations, "categories": categories}
+        return {"images": images, "categories": categories}, chain.from_iterable(parts)
+
+    def _here(self, member: Member, ids: Mapping[int, int], entry: dict[str, Any]) -> dict[str, Any]:
+        """A member's annotation with the ids of image and category that these have here."""
+        named = {"image_id": self._id(member, entry["image_id"]), "category_id": ids[entry["category_id"]]}
+        return {**entry, **named}
 
 
 def _check(members: Sequence[Member]) -> None:
@@ -306,14 +327,15 @@ def _labels(member: Member, names: Sequence[str], categories: Categories) -> Ten
     return torch.tensor(labels, dtype=torch.int64)
 
 
-def _renumber(annotations: list[dict[str, Any]]) -> None:
-    """Give new ids to annotations whose id another one before has."""
+def _renumbered(annotations: Iterable[dict[str, Any]], last: int) -> Iterator[dict[str, Any]]:
+    """The annotations, with new ids, above the `last` that there is, where another one before has their id."""
     seen: set[int] = set()
-    free = count(1 + max((entry["id"] for entry in annotations), default=0))
+    free = count(last + 1)
     for entry in annotations:
         if entry["id"] in seen:
             entry["own_id"], entry["id"] = entry["id"], next(free)
         seen.add(entry["id"])
+        yield entry
 
 
 def _listed(members: Sequence[Member]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +30,10 @@ class Subset(Dataset):
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        """The dataset that an image is of, and its position there."""
+        return self.dataset, self.positions[index]
 
     def __getitem__(self, index: int) -> Sample:
         return self.dataset[self.positions[index]]
@@ -60,11 +64,20 @@ class Subset(Dataset):
         truth = self.dataset.ground_truth()
         if not isinstance(truth, dict) or "images" not in truth:
             return truth
+        head, annotations = self._of_these(truth, truth.get("annotations", ()))
+        return {**head, "annotations": list(annotations)}
+
+    def streamed_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        return self._of_these(*self.dataset.streamed_truth())
+
+    def _of_these(
+        self, head: Mapping[str, Any], annotations: Iterable[dict[str, Any]]
+    ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        """Ground truth of the dataset, with these images alone."""
         ids = [self.image_id(index) for index in range(len(self))]
-        images = {entry["id"]: entry for entry in truth["images"]}
-        kept = set(ids)
-        annotations = [entry for entry in truth.get("annotations", ()) if entry["image_id"] in kept]
-        return {**truth, "images": [images[id] for id in ids], "annotations": annotations}
+        images, kept = {entry["id"]: entry for entry in head["images"]}, set(ids)
+        these = (entry for entry in annotations if entry["image_id"] in kept)
+        return {**head, "images": [images[id] for id in ids]}, these
 
     def semantic_map(self, image_id: Any) -> Tensor:
         return self.dataset.semantic_map(image_id)

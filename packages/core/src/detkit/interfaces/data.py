@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -115,6 +115,19 @@ class Dataset(ABC):
     def ground_truth(self) -> Any:
         """What this dataset's evaluators compare with (a COCO-style dict for COCO-style data), with the dataset's
         ids."""
+
+    def streamed_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        """`ground_truth` for what goes through it once, as writers of files do: a COCO-style dict without its
+        `annotations`, and these one by one, so that those of a large dataset are not in memory together. By default
+        they are.
+
+        Raises:
+            ValueError: the ground truth is of another form.
+        """
+        truth = self.ground_truth()
+        if not isinstance(truth, dict) or not {"images", "annotations", "categories"} <= truth.keys():
+            raise ValueError(f"the ground truth of {type(self).__name__} is not in COCO's form, which is needed here")
+        return {key: value for key, value in truth.items() if key != "annotations"}, iter(truth["annotations"])
 
     def semantic_map(self, image_id: Any) -> Tensor:
         """The labels (H, W) uint8 of an image's pixels, for evaluators; of datasets with `semantic_categories`."""

@@ -13,6 +13,7 @@ import msgspec
 
 from det_datasets.coco.repair import Note, repair, whole
 from det_datasets.coco.schema import read_bytes
+from det_datasets.coco.write import write_coco
 from det_datasets.pixels import PixelLabels
 from detkit.data.check import ClassCount, Seen, SourceCheck, SplitReport, look_at, ordered
 from detkit.data.stores.store import ImageStore, local_file, open_store
@@ -95,14 +96,8 @@ class CocoCheck(SourceCheck):
             "images": [image.entry for image in images],
             "categories": list(self._categories.values()),
         }
-        with path.open("wb") as file:
-            file.write(msgspec.json.encode(head)[:-1] + b',"annotations":[')
-            between = b""
-            for entry, _ in self._repaired(lambda code, text, **where: None):
-                if entry["image_id"] in kept:
-                    file.write(between + msgspec.json.encode(entry))
-                    between = b",\n"
-            file.write(b"]}")
+        repaired = self._repaired(lambda code, text, **where: None)
+        write_coco(path, head, (entry for entry, _ in repaired if entry["image_id"] in kept))
         return self._reader(**{**self._arguments, "annotations": path})
 
     def _open(self) -> tuple[ImageStore, PixelLabels | None]:

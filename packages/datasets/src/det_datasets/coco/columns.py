@@ -229,7 +229,7 @@ class _Table:
             labels=_column(labels[kept], np.int64),
             crowd=_column(self.of(rows.crowd) != 0, np.bool_),
             areas=_column(areas, np.float32),
-            difficult=torch.zeros(len(self.order), dtype=torch.bool),
+            difficult=_column(self.of(rows.ignored) != 0, np.bool_),
             keypoints=_column(points, np.float32),
             points=_column(taken(self._points(), self._point_starts[rings], ring_sizes), np.float32),
             ring_ends=_column(np.cumsum(ring_sizes), np.int64),

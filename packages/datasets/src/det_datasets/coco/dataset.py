@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from det_datasets.annotated import AnnotatedImages
 from det_datasets.cache import Annotations, cached
 from det_datasets.coco import layout
 from det_datasets.coco.columns import build_columns
-from det_datasets.coco.ground_truth import complete_truth
-from det_datasets.coco.keypoints import find_keypoints
-from det_datasets.coco.schema import CocoFile, read_bytes
+from det_datasets.coco.ground_truth import stream_truth
+from det_datasets.coco.keypoints import description, find_keypoints
+from det_datasets.coco.schema import CocoFile
+from det_datasets.columns import Strings
 from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
 from detkit.data.check import SourceCheck
@@ -36,6 +37,9 @@ class CocoDataset(AnnotatedImages):
     left out; one whose mask is unusable keeps its box. What was left out or repaired is counted in `problems` and
     logged. A file in which a `bbox` has five numbers (centre x, y, width, height, degrees counter-clockwise, as in
     Detectron2) is one of rotated boxes, which are not cut.
+
+    An annotation with `ignore`, which COCO's own files have not, is difficult: it is trained with, and evaluators
+    neither ask for it nor count as wrong what finds it. A category may have `sigmas` and `swaps` of its keypoints.
 
     Args:
         images: folder that the file names are relative to; or tar shards, or a URL, see
@@ -73,7 +77,7 @@ class CocoDataset(AnnotatedImages):
         self.annotation_file = local_file(annotations)
         found = cached(
             partial(_read, self.annotation_file, keypoints, min_keypoints),
-            reader="coco 1",
+            reader="coco 2",
             sources=[self.annotation_file],
             arguments={"keypoints": keypoints, "min_keypoints": min_keypoints},
         )
@@ -91,6 +95,7 @@ class CocoDataset(AnnotatedImages):
             proposals=proposals,
         )
         self._truth = truth
+        self._said_keypoints = bool(keypoints)
         self.has_panoptic = truth is not None
 
     @classmethod
@@ -111,9 +116,19 @@ class CocoDataset(AnnotatedImages):
     def ground_truth(self) -> dict[str, Any]:
         """The file as a COCO dict, with what evaluators need (`id`, `bbox`, `area`, `iscrowd`) filled in where it is
         missing; annotations without box and mask are not in it, nor images that this dataset does not have."""
-        data: dict[str, Any] = msgspec.json.decode(read_bytes(self.annotation_file))
-        sizes = {self._columns.image_id(index): self.size(index) for index in range(len(self))}
-        return complete_truth(data, sizes, keypoints=len(self.categories.keypoints or ()))
+        head, annotations = self.streamed_truth()
+        return {**head, "annotations": list(annotations)}
+
+    def streamed_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        ids = self._columns.image_ids
+        assert not isinstance(ids, Strings)
+        sizes = dict(zip(ids.tolist(), map(tuple, self._columns.sizes.tolist()), strict=True))
+        head, annotations = stream_truth(self.annotation_file, sizes, keypoints=len(self.categories.keypoints or ()))
+        if self._said_keypoints and self.categories.keypoints is not None:
+            described = [entry for entry in head["categories"] if entry.get("keypoints")]
+            for entry in described or head["categories"]:
+                entry |= description(self.categories.keypoints)
+        return head, annotations
 
 
 def _pixel_labels(folder: Path | None, truth: PanopticTruth | None) -> PixelLabels | None:

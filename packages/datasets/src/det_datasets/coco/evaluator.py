@@ -22,6 +22,7 @@ from detkit.atomic import whole_file, write_whole
 from detkit.interfaces import Dataset, Evaluator
 from detkit.report.figures import Figure
 from detkit.results import ResultLog, State
+from detkit.structures.placed_masks import PlacedMasks
 from detkit.structures.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -342,9 +343,9 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _mask_fields(masks: Tensor | list[dict[str, Any]], *, boundary: bool) -> dict[str, Any]:
+def _mask_fields(masks: Tensor | PlacedMasks | list[dict[str, Any]], *, boundary: bool) -> dict[str, Any]:
     """What is kept of masks: (N, H, W), or compressed RLE, as result files have it."""
-    codes = masks if isinstance(masks, list) else engines.encode(masks.numpy(force=True))
+    codes = masks if isinstance(masks, list) else PlacedMasks.of(masks).encode()
     fields = {
         "masks": [code["counts"] for code in codes],
         "areas": np.asarray(rle.area(codes) if codes else (), np.float64),

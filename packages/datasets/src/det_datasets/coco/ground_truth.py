@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from hotcoco import mask as rle
 
 from det_datasets.coco.keypoints import read_points
+from det_datasets.coco.schema import read_bytes
+
+IsRead = Callable[[dict[str, Any]], bool]
+"""Whether an annotation is read; it may be changed to what it is read as."""
 
 
-def complete_truth(data: dict[str, Any], sizes: Mapping[Any, tuple[int, int]], *, keypoints: int = 0) -> dict[str, Any]:
-    """Bring what a COCO file holds to what evaluators need; see `complete_annotation`. Images without a size here are
-    left out with their annotations, and annotations get new ids where some are missing or repeat.
+def stream_truth(
+    path: Path,
+    sizes: Mapping[Any, tuple[int, int]],
+    *,
+    keypoints: int = 0,
+    as_read: Callable[[dict[str, Any]], IsRead] | None = None,
+) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """What a COCO file holds, but for `annotations`, and these one by one, brought to what evaluators need; see
+    `complete_annotation`. Besides the text of the file, memory does not grow with them. Images without a size here are
+    left out with their annotations, which get new ids where some are missing or repeat.
 
     Args:
-        data: is changed.
+        path: the file.
         sizes: image id -> (height, width).
         keypoints: how many each object has.
+        as_read: is given what the file holds besides annotations, which it may change, and says which of these are read
+            and as what; all as they are, by default.
     """
-    data["images"] = [entry for entry in data["images"] if entry["id"] in sizes]
-    complete = (
-        complete_annotation(entry, *sizes[entry["image_id"]], keypoints=keypoints)
-        for entry in data.get("annotations", ())
-        if entry["image_id"] in sizes
-    )
-    data["annotations"] = [entry for entry in complete if entry is not None]
-    ids = [entry.get("id") for entry in data["annotations"]]
-    if None in ids or len(set(ids)) < len(ids):
-        for number, entry in enumerate(data["annotations"], start=1):
-            entry["id"] = number
-    return data
+    parts = msgspec.json.decode(read_bytes(path), type=dict[str, msgspec.Raw])
+    rows = msgspec.json.decode(parts.pop("annotations", b"[]"), type=list[msgspec.Raw])
+    head = {key: msgspec.json.decode(part) for key, part in parts.items()}
+    head["images"] = [entry for entry in head["images"] if entry["id"] in sizes]
+    is_read = None if as_read is None else as_read(head)
+    ids = [_IDS.decode(row) for row in rows]
+    there = [row for row, each in zip(rows, ids, strict=True) if each.image_id in sizes]
+    own = [each.id for each in ids if each.image_id in sizes]
+    numbered = None in own or len(set(own)) < len(own)
+
+    def complete() -> Iterator[dict[str, Any]]:
+        number = 0
+        for row in there:
+            entry: dict[str, Any] = msgspec.json.decode(row)
+            size = sizes[entry["image_id"]]
+            if (is_read is None or is_read(entry)) and complete_annotation(entry, *size, keypoints=keypoints):
+                number += 1
+                yield {**entry, "id": number} if numbered else entry
+
+    return head, complete()
+
+
+class _Ids(msgspec.Struct, gc=False):
+    image_id: int
+    id: int | None = None
+
+
+_IDS = msgspec.json.Decoder(_Ids)
 
 
 def complete_annotation(entry: dict[str, Any], height: int, width: int, *, keypoints: int = 0) -> dict[str, Any] | None:

@@ -30,8 +30,8 @@ def find_keypoints(
     """The keypoints of a file: those of its categories, which must be the same for all that have any, changed as
     `given` says.
 
-    Keypoints whose names differ in left and right swap places when an image is mirrored. The 17 of COCO's persons
-    have COCO's sigmas, others those of the `sigmas` that a category may have.
+    Keypoints whose names differ in left and right swap places when an image is mirrored, unless a category has `swaps`.
+    The 17 of COCO's persons have COCO's sigmas, others those of the `sigmas` that a category may have.
 
     Args:
         categories: of the file.
@@ -57,12 +57,20 @@ def find_keypoints(
         return None
     known = PERSON_KEYPOINTS if names == PERSON_KEYPOINTS.names else None
     skeleton = [(a - 1, b - 1) for a, b in found.skeleton or ()]
+    pairs = _mirrored(names) if found.swaps is None else [(a - 1, b - 1) for a, b in found.swaps]
     return Keypoints(
         names,
-        swaps=tuple(given.get("swaps", _mirrored(names))),
+        swaps=tuple(given.get("swaps", pairs)),
         skeleton=tuple(given.get("skeleton", skeleton or (known.skeleton if known else ()))),
         sigmas=tuple(given.get("sigmas", found.sigmas or (known.sigmas if known else ()))),
     )
+
+
+def description(keypoints: Keypoints) -> dict[str, Any]:
+    """What an entry of `categories` says of its keypoints, so that `find_keypoints` finds the same."""
+    sigmas = {"sigmas": list(keypoints.sigmas)} if keypoints.sigmas else {}
+    pairs = {name: [[a + 1, b + 1] for a, b in getattr(keypoints, name)] for name in ("skeleton", "swaps")}
+    return {"keypoints": list(keypoints.names), **pairs, **sigmas}
 
 
 def _mirrored(names: Sequence[str]) -> list[tuple[int, int]]:

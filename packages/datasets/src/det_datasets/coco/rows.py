@@ -53,6 +53,7 @@ class Rows:
     ) -> None:
         self._size, self._has_keypoints = size, keypoints
         self.ids, self.image_ids, self.category_ids, self.crowd = (array("q") for _ in range(4))
+        self.ignored = array("B")
         self.areas = array("d")  # NaN where there is none
         self.boxes, self.box_sizes = array("d"), array("q")  # as many numbers as there are; -1 without a `bbox`
         self.points, self.ring_sizes = array("f"), array("q")  # of polygons that can be used
@@ -80,6 +81,7 @@ class Rows:
         _append(self.image_ids, map(_IMAGE_ID, entries), count)
         _append(self.category_ids, map(_CATEGORY_ID, entries), count)
         _append(self.crowd, map(_CROWD, entries), count)
+        _append(self.ignored, map(bool, map(_IGNORE, entries)), count)
         _append_floats(self.areas, [_NONE if entry.area is None else entry.area for entry in entries])
         boxes = [entry.bbox for entry in entries]
         _append(self.box_sizes, [-1 if box is None else len(box) for box in boxes], count)
@@ -137,7 +139,7 @@ class Rows:
         self.keypoint_sizes.append(len(found or ()))
 
 
-_ID, _IMAGE_ID, _CATEGORY_ID, _CROWD = map(attrgetter, ("id", "image_id", "category_id", "iscrowd"))
+_ID, _IMAGE_ID, _CATEGORY_ID, _CROWD, _IGNORE = map(attrgetter, ("id", "image_id", "category_id", "iscrowd", "ignore"))
 
 
 def _append(numbers: array[Any], values: Iterable[int], count: int) -> None:

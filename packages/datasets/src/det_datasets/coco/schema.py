@@ -29,6 +29,7 @@ class CategoryEntry(msgspec.Struct):
     keypoints: list[str] | None = None
     skeleton: list[tuple[int, int]] | None = None  # indices from 1
     sigmas: list[float] | None = None  # of keypoints; not COCO's, which has them in its code
+    swaps: list[tuple[int, int]] | None = None  # what is left and right, indices from 1; not COCO's either
 
 
 class Rle(msgspec.Struct, gc=False):
@@ -48,6 +49,7 @@ class _Annotation(msgspec.Struct, gc=False, kw_only=True):
     bbox: list[float] | None = None
     area: float | None = None
     iscrowd: int = 0
+    ignore: Any = 0  # 0 or 1, or a truth value; COCO's own files have none
 
 
 class AnnotationEntry(_Annotation, gc=False, kw_only=True):

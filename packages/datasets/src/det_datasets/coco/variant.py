@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from det_datasets.annotated import AnnotatedImages
 from det_datasets.cache import Annotations, cached
-from det_datasets.coco.ground_truth import complete_truth
-from det_datasets.coco.schema import read_bytes
+from det_datasets.coco.ground_truth import IsRead, stream_truth
 
 
 class CocoVariant(AnnotatedImages):
@@ -47,18 +44,18 @@ class CocoVariant(AnnotatedImages):
             proposals=proposals,
         )
 
-    def ground_truth(self) -> dict[str, Any]:
-        """The file as a COCO dict, completed as that of `CocoDataset`. Images and categories have whatever the file
-        says of them, and their names here."""
-        data = self._as_read(msgspec.json.decode(read_bytes(self.annotation_file)))
+    def streamed_truth(self) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        """The file, completed as that of `CocoDataset`. Images and categories have whatever the file says of them, and
+        their names here."""
         places = {self._columns.image_id(index): index for index in range(len(self))}
-        data = complete_truth(data, {id: self.size(index) for id, index in places.items()})
-        for image in data["images"]:
+        sizes = {id: self.size(index) for id, index in places.items()}
+        head, annotations = stream_truth(self.annotation_file, sizes, as_read=self._as_read)
+        for image in head["images"]:
             image["file_name"] = self._name(places[image["id"]])
-        for entry in data["categories"]:
+        for entry in head["categories"]:
             entry["name"] = self.categories.names[self.categories.label_of_id(entry["id"])]
-        return data
+        return head, annotations
 
-    def _as_read(self, data: dict[str, Any]) -> dict[str, Any]:
-        """What the file holds, which may be changed, with the categories and the annotations that are read."""
-        return data
+    def _as_read(self, head: dict[str, Any]) -> IsRead:
+        """Change what the file holds besides annotations to what is read of it; see `stream_truth`."""
+        return lambda entry: True

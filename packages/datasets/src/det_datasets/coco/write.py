@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from det_datasets.pixels import write_names
 from detkit.interfaces import Dataset, DatasetWriter
 
 Images = Literal["copy", "link", "symlink", "keep"]
+Annotations = Iterator[dict[str, Any]]
 DATA = "data.yaml"
 
 
@@ -44,22 +45,25 @@ class CocoWriter(DatasetWriter):
         """
         entries: dict[str, dict[str, str]] = {}
         for split, dataset in splits.items():
-            truth = dataset.ground_truth()
-            if not isinstance(truth, dict) or not truth.get("categories"):
+            try:
+                head, annotations = dataset.streamed_truth()
+            except ValueError as error:
+                raise ValueError(f"{split} cannot be written as COCO's files: {error}") from None
+            if not head["categories"]:
                 raise ValueError(f"{split} has no classes of objects; write it in a format of labels of pixels")
-            truth = _with_numbers(truth)
+            head, annotations = _with_numbers(head, annotations)
             if self.images == "keep":
-                entries[split] = self._keep(split, dataset, truth, folder)
+                entries[split] = self._keep(split, dataset, head, annotations, folder)
             else:
-                self._write(dataset, truth, folder / split)
+                self._write(dataset, head, annotations, folder / split)
         if entries:
             import yaml
 
             (folder / DATA).write_text(yaml.safe_dump(entries, sort_keys=False), encoding="utf-8")
 
-    def _write(self, dataset: Dataset, truth: dict[str, Any], folder: Path) -> None:
+    def _write(self, dataset: Dataset, head: dict[str, Any], annotations: Annotations, folder: Path) -> None:
         (folder / "images").mkdir(parents=True)
-        entries = {entry["id"]: entry for entry in truth["images"]}
+        entries = {entry["id"]: entry for entry in head["images"]}
         taken: set[str] = set()
         for index, entry in enumerate(_in_order(dataset, entries)):
             name = entry["file_name"] = _free(_inside(entry.get("file_name") or dataset.place(index)), taken)
@@ -68,7 +72,7 @@ class CocoWriter(DatasetWriter):
             self._place(dataset, index, target)
         if dataset.semantic_categories is not None:
             self._write_pixels(dataset, entries, folder / "semantic")
-        (folder / "annotations.json").write_bytes(msgspec.json.encode(truth))
+        write_coco(folder / "annotations.json", head, annotations)
 
     def _place(self, dataset: Dataset, index: int, target: Path) -> None:
         source = Path(dataset.place(index))
@@ -93,13 +97,15 @@ class CocoWriter(DatasetWriter):
             Image.fromarray(dataset.semantic_map(dataset.image_id(index)).numpy()).save(path)
         write_names(folder, dataset.semantic_categories)
 
-    def _keep(self, split: str, dataset: Dataset, truth: dict[str, Any], folder: Path) -> dict[str, str]:
+    def _keep(
+        self, split: str, dataset: Dataset, head: dict[str, Any], annotations: Annotations, folder: Path
+    ) -> dict[str, str]:
         places = [Path(dataset.place(index)) for index in range(len(dataset))]
         if not all(place.is_file() for place in places):
             raise ValueError(f"the images of {split} are not files of this machine; copy them with images=copy")
         resolved = [place.resolve() for place in places]
         common = Path(os.path.commonpath([place.parent for place in resolved]))
-        entries = {entry["id"]: entry for entry in truth["images"]}
+        entries = {entry["id"]: entry for entry in head["images"]}
         for entry, place in zip(_in_order(dataset, entries), resolved, strict=True):
             entry["file_name"] = place.relative_to(common).as_posix()
         file = folder / "annotations" / f"{split}.json"
@@ -108,19 +114,29 @@ class CocoWriter(DatasetWriter):
         if dataset.semantic_categories is not None:
             self._write_pixels(dataset, entries, folder / f"semantic_{split}")
             found["semantic"] = f"semantic_{split}"
-        file.write_bytes(msgspec.json.encode(truth))
+        write_coco(file, head, annotations)
         return found
 
 
-def _with_numbers(truth: dict[str, Any]) -> dict[str, Any]:
-    """A COCO dict whose images have numbers for ids, as the format asks for; `name` is what the dataset
+def write_coco(path: Path, head: Mapping[str, Any], annotations: Annotations) -> None:
+    """Write a COCO file: what it holds besides annotations, and these, which are not in memory together."""
+    with path.open("wb") as file:
+        file.write(msgspec.json.encode(head)[:-1] + b',"annotations":[')
+        between = b""
+        for entry in annotations:
+            file.write(between + msgspec.json.encode(entry))
+            between = b",\n"
+        file.write(b"]}")
+
+
+def _with_numbers(head: dict[str, Any], annotations: Annotations) -> tuple[dict[str, Any], Annotations]:
+    """The parts of a COCO file whose images have numbers for ids, as the format asks for; `name` is what the dataset
     knows them by. Entries of images are new ones."""
-    if all(isinstance(entry["id"], int) for entry in truth["images"]):
-        return {**truth, "images": [dict(entry) for entry in truth["images"]]}
-    numbers = {entry["id"]: number for number, entry in enumerate(truth["images"], start=1)}
-    images = [{**entry, "id": numbers[entry["id"]], "name": entry["id"]} for entry in truth["images"]]
-    annotations = [{**entry, "image_id": numbers[entry["image_id"]]} for entry in truth["annotations"]]
-    return {**truth, "images": images, "annotations": annotations}
+    if all(isinstance(entry["id"], int) for entry in head["images"]):
+        return {**head, "images": [dict(entry) for entry in head["images"]]}, annotations
+    numbers = {entry["id"]: number for number, entry in enumerate(head["images"], start=1)}
+    images = [{**entry, "id": numbers[entry["id"]], "name": entry["id"]} for entry in head["images"]]
+    return {**head, "images": images}, ({**entry, "image_id": numbers[entry["image_id"]]} for entry in annotations)
 
 
 def _in_order(dataset: Dataset, entries: Mapping[Any, dict[str, Any]]) -> list[Any]:

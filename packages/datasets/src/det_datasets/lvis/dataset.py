@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from det_datasets.cache import Annotations
 from det_datasets.coco.dataset import read_annotations
+from det_datasets.coco.ground_truth import IsRead
 from det_datasets.coco.variant import CocoVariant
 from det_datasets.lvis import layout
 from det_datasets.lvis.schema import LvisFile, Names
@@ -59,7 +60,7 @@ class LvisDataset(CocoVariant):
             images=images,
             annotations=file,
             read=partial(_read, file, categories),
-            reader="lvis 1",
+            reader="lvis 2",
             arguments={"categories": categories},
             proposals=proposals,
         )
@@ -74,8 +75,16 @@ class LvisDataset(CocoVariant):
 
         return LvisCheck(cls, arguments)
 
-    def _as_read(self, data: dict[str, Any]) -> dict[str, Any]:
-        return in_coco(data) if self._named == "coco" else data
+    def _as_read(self, head: dict[str, Any]) -> IsRead:
+        if self._named != "coco":
+            return super()._as_read(head)
+        ids = in_coco(head)
+
+        def is_read(entry: dict[str, Any]) -> bool:
+            entry["category_id"] = ids.get(entry["category_id"])
+            return entry["category_id"] is not None
+
+        return is_read
 
 
 def _read(path: Path, categories: Names) -> Annotations:

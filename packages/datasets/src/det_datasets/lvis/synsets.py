@@ -39,20 +39,20 @@ def coco_ids(synsets: Iterable[tuple[int, str]]) -> dict[int, int]:
     return found
 
 
-def in_coco(data: dict[str, Any]) -> dict[str, Any]:
-    """What a file of LVIS holds, with COCO's 80 categories in the place of its own; it is changed. The categories keep
-    what LVIS says of them, such as `frequency`."""
-    ids = coco_ids((entry["id"], entry.get("synset", "")) for entry in data["categories"])
-    known = {ids[entry["id"]]: entry for entry in data["categories"] if entry["id"] in ids}
-    data["categories"] = [
+def in_coco(head: dict[str, Any]) -> dict[int, int]:
+    """Put COCO's 80 categories in the place of LVIS's in what a file holds besides annotations. The categories keep
+    what LVIS says of them, such as `frequency`.
+
+    Returns:
+        LVIS's id -> COCO's.
+    """
+    ids = coco_ids((entry["id"], entry.get("synset", "")) for entry in head["categories"])
+    known = {ids[entry["id"]]: entry for entry in head["categories"] if entry["id"] in ids}
+    head["categories"] = [
         {**known.get(id, {}), "id": id, "name": name} for id, name in zip(COCO.ids, COCO.names, strict=True)
     ]
-    for image in data["images"]:
+    for image in head["images"]:
         for key in LISTS:
             if key in image:
                 image[key] = [ids[id] for id in image[key] if id in ids]
-    kept = [entry for entry in data.get("annotations", ()) if entry["category_id"] in ids]
-    for entry in kept:
-        entry["category_id"] = ids[entry["category_id"]]
-    data["annotations"] = kept
-    return data
+    return ids

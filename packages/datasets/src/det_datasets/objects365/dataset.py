@@ -9,6 +9,7 @@ from typing import Any, ClassVar, get_args
 
 from det_datasets.cache import Annotations
 from det_datasets.coco.dataset import read_annotations
+from det_datasets.coco.ground_truth import IsRead
 from det_datasets.coco.variant import CocoVariant
 from det_datasets.objects365 import layout
 from det_datasets.objects365.schema import NOT_THERE, Doubt, Objects365File, is_left_out
@@ -56,7 +57,7 @@ class Objects365Dataset(CocoVariant):
             images=images,
             annotations=file,
             read=partial(_read, file, parts, self._without),
-            reader="objects365 1",
+            reader="objects365 2",
             arguments={"parts": parts, "without": self._without},
             proposals=proposals,
         )
@@ -71,9 +72,8 @@ class Objects365Dataset(CocoVariant):
 
         return Objects365Check(cls, arguments)
 
-    def _as_read(self, data: dict[str, Any]) -> dict[str, Any]:
-        entries = data.get("annotations", ())
-        return {**data, "annotations": [entry for entry in entries if not is_left_out(self._without, entry)]}
+    def _as_read(self, head: dict[str, Any]) -> IsRead:
+        return lambda entry: not is_left_out(self._without, entry)
 
 
 def _read(path: Path, parts: int, without: Sequence[Doubt]) -> Annotations:
