@@ -299,8 +299,7 @@ def test_the_mask_heads_loss_is_detectron2s() -> None:
     torch.nn.init.normal_(head.predictor.logits.weight)
     losses = []
     for row, places, values, known in wanted(samples, targets):
-        label = samples.labels.flatten()[row : row + 1]  # type: ignore[union-attr]
-        logits = head.logits(features, samples, torch.tensor([row]), label)
+        logits = head.logits(features, samples, torch.tensor([row]))
         there = F.grid_sample(logits[None], 2 * places[None, :, None] - 1, align_corners=False).flatten()
         entropy = F.binary_cross_entropy_with_logits(there, values.clamp(min=0), reduction="none")
         losses.append(torch.where(known, entropy, 0.0))

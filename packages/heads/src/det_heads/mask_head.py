@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -41,7 +42,35 @@ class MaskPredictor(nn.Module):
         return self.logits(x if self.upsample is None else F.relu(self.upsample(x)))
 
 
-class MaskHead(RoiHead):
+class GridMaskHead(RoiHead):
+    """What mask heads do alike: their answer is a grid of probabilities in each box, which is pasted into the image.
+
+    Attributes:
+        threshold: pixels from this probability on belong to the mask.
+    """
+
+    threshold: float = 0.5
+
+    @abstractmethod
+    def logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor) -> Tensor:
+        """Mask logits (R, M, M), with which inference answers, in the boxes at `rows` (R,) of the flattened (B * N,)
+        samples, and of their labels: of any class for background."""
+
+    def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
+        """Adds the output `mask_grid` (B, N, M, M): probabilities on a grid inside each box."""
+        rows = valid_rows(samples.valid.flatten())
+        grids = at_rows(self.logits(features, samples, rows).sigmoid(), rows, samples.valid)
+        return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
+
+    def mirrored(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"mask_grid": outputs["mask_grid"].flip(-1)}
+
+    def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
+        """masks (N, H, W) bool."""
+        return {"masks": paste_masks(raw["mask_grid"], raw["boxes"], image_size, self.threshold)}
+
+
+class MaskHead(GridMaskHead):
     """Convolutions on pooled regions, upsampling by 2, a mask for each class or for all of them.
 
     Args:
@@ -102,12 +131,10 @@ class MaskHead(RoiHead):
         )
         self.weight, self.threshold = weight, threshold
 
-    def logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor, labels: Tensor) -> Tensor:
-        """Mask logits (R, M, M) of the class labels (R,), of any class for background, in the boxes at `rows` (R,) of
-        all (B * N,)."""
-        logits = self.predictor(self.trunk(self.pool.regions(features, samples, rows)))
-        index = labels.clamp(max=logits.shape[1] - 1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-        return logits.gather(1, index).squeeze(1).float()
+    def logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor) -> Tensor:
+        assert samples.labels is not None
+        maps = self.predictor(self.trunk(self.pool.regions(features, samples, rows)))
+        return of_class(maps, samples.labels.flatten()[rows]).float()
 
     def losses(self, features: Mapping[str, Tensor], samples: RoiSamples, targets: Targets) -> dict[str, Tensor]:
         """mask: binary cross-entropy of the true class's map, mean over the pixels of the foreground regions.
@@ -115,32 +142,41 @@ class MaskHead(RoiHead):
         Raises:
             ValueError: the targets have no masks.
         """
-        if targets.masks is None:
-            raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
-        assert samples.labels is not None and samples.target_index is not None
         foreground, rows = foreground_rows(samples, self.num_classes, targets.extra.get("has_mask"))
-        logits = self.logits(features, samples, rows, samples.labels.flatten()[rows])
-        images = rows // samples.valid.shape[1]
-        instance = images * targets.masks.shape[1] + samples.target_index.flatten()[rows]
-        wanted = crop_masks(targets.masks.flatten(0, 1), samples.boxes.flatten(0, 1)[rows], instance, logits.shape[-1])
-        entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(1, 2))
-        count = average_count(foreground.sum()).clamp(min=1e-3)
-        return {"mask": torch.where(foreground, entropy, 0.0).sum() / count * self.weight}
+        masks, index = true_masks(targets, samples, rows)
+        logits = self.logits(features, samples, rows)
+        wanted = crop_masks(masks, samples.boxes.flatten(0, 1)[rows], index, logits.shape[-1])
+        return {"mask": mean_entropy(logits, wanted, foreground) * self.weight}
 
-    def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
-        """Adds the output `mask_grid` (B, N, M, M): probabilities on a grid inside each box."""
-        assert samples.labels is not None
-        rows = valid_rows(samples.valid.flatten())
-        logits = self.logits(features, samples, rows, samples.labels.flatten()[rows])
-        grids = at_rows(logits.sigmoid(), rows, samples.valid)
-        return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
 
-    def mirrored(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"mask_grid": outputs["mask_grid"].flip(-1)}
+def of_class(maps: Tensor, labels: Tensor) -> Tensor:
+    """From maps (R, K, ...) of all classes, or of all together (R, 1, ...), those (R, ...) of the `labels` (R,); of any
+    class for background."""
+    index = labels.clamp(max=maps.shape[1] - 1).view(-1, *[1] * (maps.ndim - 1))
+    return maps.gather(1, index.expand(-1, 1, *maps.shape[2:])).squeeze(1)
 
-    def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
-        """masks (N, H, W) bool."""
-        return {"masks": paste_masks(raw["mask_grid"], raw["boxes"], image_size, self.threshold)}
+
+def true_masks(targets: Targets, samples: RoiSamples, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The masks (B * G, H, W) of all images, and which of them (R,) the samples at `rows` (R,) are matched to.
+
+    Raises:
+        ValueError: the targets have no masks.
+    """
+    if targets.masks is None:
+        raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
+    assert samples.target_index is not None
+    images = rows // samples.valid.shape[1]
+    return targets.masks.flatten(0, 1), images * targets.masks.shape[1] + samples.target_index.flatten()[rows]
+
+
+def mean_entropy(logits: Tensor, wanted: Tensor, foreground: Tensor, known: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy of logits (R, ...), mean over the `foreground` (R,) regions of all processes and, in each,
+    over all cells or points; those that are not `known` count as 0."""
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    if known is not None:
+        entropy = torch.where(known, entropy, 0.0)
+    total = torch.where(foreground, entropy.flatten(1).mean(dim=1), 0.0).sum()
+    return total / average_count(foreground.sum()).clamp(min=1e-3)
 
 
 @torch.no_grad()

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from det_heads.mask_head import mean_entropy, true_masks
 from det_heads.pooler import foreground_rows
 from det_pointrend.layers import RegionNetwork
-from det_pointrend.mask_head import PointMaskHead, Regions, mean_entropy, true_instances
+from det_pointrend.mask_head import PointMaskHead, Regions
 from det_pointrend.point_annotations import annotated_points
 from det_pointrend.points import mask_values, points_in_image, region_seeds, uniform_points
 from det_pointrend.subdivision import Subdivision
@@ -140,7 +141,7 @@ class ImplicitPointRendHead(PointMaskHead):
         this is known (R, P), None for everywhere."""
         if self.train_points is None:
             return annotated_points(samples, targets, regions.rows)
-        masks, index = true_instances(targets, samples, regions)
+        masks, index = true_masks(targets, samples, regions.rows)
         seeds = region_seeds(targets.seeds, regions.rows, samples.valid.shape[1])
         points = uniform_points(seeds, self.train_points)
         return points, mask_values(masks, index, points_in_image(regions.boxes, points)), None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from det_heads.mask_head import crop_masks
-from det_heads.pooler import at_rows, foreground_rows
+from det_heads.mask_head import GridMaskHead, crop_masks, mean_entropy, of_class, true_masks
+from det_heads.pooler import foreground_rows
 from det_pointrend.layers import PointNetwork, RegionNetwork
 from det_pointrend.points import (
     FeatureSampler,
@@ -23,11 +21,8 @@ from det_pointrend.points import (
     sample_maps,
 )
 from det_pointrend.subdivision import Subdivision
-from detkit.interfaces import RoiHead, RoiSamples
+from detkit.interfaces import RoiSamples
 from detkit.layers import init_normal
-from detkit.ops.compact import valid_rows
-from detkit.ops.distributed import average_count
-from detkit.ops.paste import paste_masks
 from detkit.structures.batch import Targets
 from detkit.structures.shape import Shape
 
@@ -50,11 +45,10 @@ class Regions:
 
     def of_class(self, logits: Tensor) -> Tensor:
         """From logits (R, K, ...) of all classes, or of all together (R, 1, ...), those (R, ...) of the labels."""
-        label = self.labels.clamp(max=logits.shape[1] - 1).view(-1, *[1] * (logits.ndim - 1))
-        return logits.gather(1, label.expand(-1, 1, *logits.shape[2:])).squeeze(1)
+        return of_class(logits, self.labels)
 
 
-class PointMaskHead(RoiHead):
+class PointMaskHead(GridMaskHead):
     """A mask head that can be asked about any point of a region. In inference masks are rendered by subdivision.
 
     Args:
@@ -102,33 +96,9 @@ class PointMaskHead(RoiHead):
     def evaluator(self, regions: Regions) -> Callable[[Tensor], Tensor]:
         """What gives logits (R, P) of the regions' classes at points (R, P, 2)."""
 
-    def detect(self, features: Mapping[str, Tensor], samples: RoiSamples, image_sizes: Tensor) -> RoiSamples:
-        """Adds the output `mask_grid` (B, N, S, S): probabilities on a grid inside each box."""
-        rows = valid_rows(samples.valid.flatten())
-        regions = self.regions(features, samples, rows)
-        logits = self.subdivision.render(self.evaluator(regions), len(rows), self.size, rows.device)
-        grids = at_rows(logits.sigmoid(), rows, samples.valid)
-        return replace(samples, outputs={**samples.outputs, "mask_grid": grids})
-
-    def mirrored(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"mask_grid": outputs["mask_grid"].flip(-1)}
-
-    def paste(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
-        """masks (N, H, W) bool."""
-        return {"masks": paste_masks(raw["mask_grid"], raw["boxes"], image_size, self.threshold)}
-
-
-def true_instances(targets: Targets, samples: RoiSamples, regions: Regions) -> tuple[Tensor, Tensor]:
-    """The masks (B * G, H, W) of all images, and which of them (R,) each region is matched to.
-
-    Raises:
-        ValueError: the targets have no masks.
-    """
-    if targets.masks is None:
-        raise ValueError("the mask head needs 'masks' (N, height, width) in every target; the data has none")
-    assert samples.target_index is not None
-    index = regions.images * targets.masks.shape[1] + samples.target_index.flatten()[regions.rows]
-    return targets.masks.flatten(0, 1), index
+    def logits(self, features: Mapping[str, Tensor], samples: RoiSamples, rows: Tensor) -> Tensor:
+        evaluate = self.evaluator(self.regions(features, samples, rows))
+        return self.subdivision.render(evaluate, len(rows), self.size, rows.device)
 
 
 class PointRendHead(PointMaskHead):
@@ -228,7 +198,7 @@ class PointRendHead(PointMaskHead):
         """
         foreground, rows = foreground_rows(samples, self.num_classes, targets.extra.get("has_mask"))
         regions = self.regions(features, samples, rows)
-        masks, index = true_instances(targets, samples, regions)
+        masks, index = true_masks(targets, samples, rows)
         coarse = self._coarse_masks(regions)
         own = regions.of_class(coarse)
         loss = mean_entropy(own, crop_masks(masks, regions.boxes, index, self.size), foreground)
@@ -237,13 +207,3 @@ class PointRendHead(PointMaskHead):
         wanted = mask_values(masks, index, points_in_image(regions.boxes, points))
         point_loss = mean_entropy(self._at_points(regions, coarse, points), wanted, foreground)
         return {"mask": loss * self.weight, "mask_point": point_loss * self.point_weight}
-
-
-def mean_entropy(logits: Tensor, wanted: Tensor, foreground: Tensor, known: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy of logits (R, ...), mean over the `foreground` (R,) regions of all processes and, in each,
-    over all cells or points; those that are not `known` count as 0."""
-    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    if known is not None:
-        entropy = torch.where(known, entropy, 0.0)
-    total = torch.where(foreground, entropy.flatten(1).mean(dim=1), 0.0).sum()
-    return total / average_count(foreground.sum()).clamp(min=1e-3)

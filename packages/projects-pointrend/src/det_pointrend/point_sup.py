@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from det_heads.mask_head import MaskHead
+from det_heads.mask_head import MaskHead, mean_entropy
 from det_heads.pooler import foreground_rows
-from det_pointrend.mask_head import mean_entropy
 from det_pointrend.point_annotations import annotated_points
 from det_pointrend.points import sample_maps
 from detkit.interfaces import RoiSamples
@@ -42,9 +41,8 @@ class PointSupervisedMaskHead(MaskHead):
         Raises:
             ValueError: the targets have no points.
         """
-        assert samples.labels is not None
         foreground, rows = foreground_rows(samples, self.num_classes)
-        logits = self.logits(features, samples, rows, samples.labels.flatten()[rows])
+        logits = self.logits(features, samples, rows)
         points, wanted, known = annotated_points(samples, targets, rows)
         loss = mean_entropy(sample_maps(logits[:, None], points)[:, 0], wanted, foreground, known)
         return {"mask": loss * self.weight}
