@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from detkit.data.stores.store import local_folder
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.categories import Categories
 from detkit.structures.semantic_map import SemanticMap
@@ -37,11 +38,11 @@ class PixelLabels:
             are no class.
 
     Raises:
-        ValueError: there is no such folder, or its classes are not known.
+        ValueError: there is no such folder on this machine, or its classes are not known.
     """
 
     def __init__(self, folder: Path, classes: Categories | None = None, *, values_are_ids: bool = False) -> None:
-        self.folder = folder
+        self.folder = folder = local_folder(folder)
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder} with labels of pixels")
         self.categories = _read_classes(names_file(folder)) if classes is None else classes

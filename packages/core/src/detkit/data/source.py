@@ -13,6 +13,7 @@ from typing import Any, Protocol, get_type_hints
 
 from detkit.config.schema import alternatives
 from detkit.data.mixture import Member, Mixture
+from detkit.data.stores.files import is_url
 from detkit.interfaces import Dataset
 from detkit.plugins import registry
 
@@ -107,6 +108,11 @@ def find_splits(path: str | Path) -> dict[str, Openable]:
         ValueError: no reader knows the layout; the message says what they look for.
     """
     given, path = str(path), Path(path).expanduser()
+    if is_url(given):
+        raise ValueError(
+            f"{given} is a URL, and the splits below a URL cannot be found; name them in a YAML file, such as "
+            "`train: {images: URL, annotations: URL}`"
+        )
     if not path.exists():
         if PYTHON_NAME.fullmatch(given):
             raise ValueError(
@@ -211,17 +217,26 @@ def _dataset(path: Path, split: str, label: str, entry: Any) -> Openable:
     for key, value in arguments.items():
         kinds = alternatives(hints.get(key))
         if Path in kinds and isinstance(value, str):
-            is_address = "://" in value and str in kinds
-            arguments[key] = value if is_address else path.parent / Path(value).expanduser()
+            is_address = is_url(value) and str in kinds
+            arguments[key] = value if is_address else _beside(path, f"{label}.{key}", value)
         elif Path in kinds and {Path, str, NoneType} >= set(kinds):
             raise ValueError(f"{path}: {label}.{key} is {value!r}; a path is needed")
     return Split(reader, arguments)
 
 
+def _beside(path: Path, label: str, value: str) -> Path:
+    """What a path in the YAML file at `path` means."""
+    if is_url(value):
+        raise ValueError(
+            f"{path}: {label} is the URL {value}; files of this machine are needed here: copy or mount them"
+        )
+    return path.parent / Path(value).expanduser()
+
+
 def _other_source(path: Path, split: str, label: str, entry: Mapping[str, Any]) -> Openable:
     if strangers := entry.keys() - {"data", "split"}:
         raise ValueError(f"{path}: {label} has `data`, beside which there can be `split`, not {', '.join(strangers)}")
-    source = path.parent / Path(str(entry["data"])).expanduser()
+    source = _beside(path, f"{label}.data", str(entry["data"]))
     if source.is_file():  # files could name each other in a circle
         raise ValueError(f"{path}: {label}.data is the file {source}; give a folder, or write its entries here")
     splits, wanted = find_splits(source), str(entry.get("split", split))

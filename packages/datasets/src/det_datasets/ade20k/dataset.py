@@ -14,6 +14,7 @@ from det_datasets.headers import read_sizes
 from det_datasets.panoptic.dataset import CocoPanopticDataset
 from det_datasets.pixels import PixelLabels
 from det_datasets.semantic.images import NO_CLASSES, LabelledImages, columns_of
+from detkit.data.stores.store import local_folder
 
 _SPLITS = {"train": "training", "val": "validation"}
 
@@ -38,7 +39,7 @@ class Ade20kDataset(LabelledImages):
     )
 
     def __init__(self, folder: Path, split: str = "train") -> None:
-        folder = Path(folder)
+        folder = local_folder(folder)
         name = _SPLITS.get(split, split)
         paths = sorted((folder / "images" / name).glob("*.jpg"))
         if not paths:

@@ -22,6 +22,7 @@ from det_datasets.errors import Errors
 from det_datasets.headers import read_sizes
 from det_datasets.panoptic.schema import read_panoptic
 from det_datasets.panoptic.segmented import SegmentedImages
+from detkit.data.stores.store import local_folder
 
 _IMAGE = "_leftImg8bit.png"
 _THREADS = 4  # decoding releases Python's lock
@@ -65,7 +66,8 @@ class CityscapesDataset(SegmentedImages):
         return (*self.instance_evaluators, own, "panoptic")
 
     def __init__(self, folder: Path, split: str = "train", things_together: bool = False) -> None:
-        images, self._truth = Path(folder) / "leftImg8bit" / split, Path(folder) / "gtFine" / split
+        folder = local_folder(folder)
+        images, self._truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
         paths = sorted(images.glob(f"*/*{_IMAGE}"), key=lambda path: path.name)
         if not paths:
             raise ValueError(f"there is no image {images}/CITY/*{_IMAGE}")

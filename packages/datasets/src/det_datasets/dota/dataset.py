@@ -17,6 +17,7 @@ from det_datasets.dota.labels import NAMES, VERSIONS, DotaObject, choose_names, 
 from det_datasets.headers import read_sizes
 from det_datasets.quads import rotated_boxes
 from detkit.data.image import IMAGE_SUFFIXES
+from detkit.data.stores.store import local_folder
 from detkit.structures.categories import Categories
 
 SPLITS = ("train", "val", "test")
@@ -58,7 +59,7 @@ class DotaDataset(AnnotatedImages):
     ) -> None:
         if version not in (None, *VERSIONS):
             raise ValueError(f"version is {version!r}; there are {', '.join(VERSIONS)}")
-        images = Path(folder) / split / "images"
+        images = local_folder(folder) / split / "images"
         names = sorted(path.name for path in images.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not names:
             raise ValueError(f"there are no images in {images}")

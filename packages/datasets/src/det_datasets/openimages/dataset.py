@@ -19,6 +19,7 @@ from det_datasets.columns import MARKS
 from det_datasets.headers import read_sizes
 from det_datasets.openimages.table import image_number, read_boxes, read_classes
 from detkit.data.image import IMAGE_SUFFIXES
+from detkit.data.stores.store import local_folder
 from detkit.structures.categories import Categories
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -57,7 +58,7 @@ class OpenImagesDataset(AnnotatedImages):
     def __init__(self, folder: Path, split: str = "train") -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; there are {', '.join(SPLITS)}")
-        folder, name = Path(folder), SPLITS[split]
+        folder, name = local_folder(folder), SPLITS[split]
         places = (folder / name, folder / "images" / name)
         images = next((place for place in places if place.is_dir()), places[0])
         boxes, classes = _file(folder, f"{name}-annotations-bbox.csv"), _file(folder, "class-descriptions-boxable.csv")

@@ -25,6 +25,7 @@ from det_datasets.panoptic.schema import (
 )
 from det_datasets.panoptic.segmented import SegmentedImages
 from det_datasets.pixels import read_ids
+from detkit.data.stores.store import local_file, local_folder
 from detkit.structures.categories import Categories
 
 
@@ -40,7 +41,7 @@ class CocoPanopticDataset(SegmentedImages):
     Args:
         images: folder that the file names are relative to; or tar shards, or a URL, see
             `detkit.data.stores.store.open_store`.
-        annotations: the JSON file.
+        annotations: the JSON file, or its URL.
         pictures: folder of the PNG files, whose colours are the ids of segments: red + 256 green + 65536 blue.
         things_together: pixels of things have one class, "things", with label 0, as Panoptic FPN needs it; else each
             has the class of its thing.
@@ -51,8 +52,10 @@ class CocoPanopticDataset(SegmentedImages):
 
     layout: ClassVar[str] = layout.LAYOUT
 
-    def __init__(self, images: Path | str, annotations: Path, pictures: Path, things_together: bool = False) -> None:
-        self.annotation_file, self._pictures = Path(annotations), Path(pictures)
+    def __init__(
+        self, images: Path | str, annotations: Path | str, pictures: Path, things_together: bool = False
+    ) -> None:
+        self.annotation_file, self._pictures = local_file(annotations), local_folder(pictures)
         if not self._pictures.is_dir():
             raise ValueError(f"there is no folder {self._pictures} with the pictures of {self.annotation_file}")
         found = cached(partial(_read, self.annotation_file), reader="coco-panoptic 1", sources=[self.annotation_file])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from det_datasets.panoptic.schema import PanopticAnnotation, classes_of, read_classes, read_panoptic
 from det_datasets.pixels import PixelLabels, names_file, read_ids
+from detkit.data.stores.store import local_folder
 from detkit.structures.categories import Categories
 
 
@@ -26,6 +27,7 @@ class PanopticTruth:
     """
 
     def __init__(self, annotations: Path, pictures: Path) -> None:
+        pictures = local_folder(pictures)
         if not pictures.is_dir():
             raise ValueError(f"there is no folder {pictures} with the pictures of {annotations}")
         self.annotation_file, self.pictures = annotations, pictures

@@ -12,6 +12,7 @@ import msgspec
 from det_datasets.coco.schema import read_bytes
 from det_datasets.pixels import NamedClass, PixelLabels
 from det_datasets.semantic.images import LabelledImages, columns_of
+from detkit.data.stores.store import local_file
 from detkit.structures.categories import Categories
 
 _OFFICIAL = re.compile(r"stuff_((train|val)\d*)\.json")
@@ -37,8 +38,9 @@ class CocoStuffDataset(LabelledImages):
     masks in the JSON file, one for each class and image, are what 'coco' reads.
 
     Args:
-        images: folder that the file names are relative to.
-        annotations: the JSON file, for its images and categories.
+        images: folder that the file names are relative to; or tar shards, or a URL, see
+            `detkit.data.stores.store.open_store`.
+        annotations: the JSON file, or its URL, for its images and categories.
         pixelmaps: folder of the PNG files, whose palette indices are ids of categories, 0 where there is none.
 
     Raises:
@@ -50,8 +52,8 @@ class CocoStuffDataset(LabelledImages):
         "and the images in train2017/ or images/train2017/, without instances_*.json and panoptic_*.json; val alike"
     )
 
-    def __init__(self, images: Path | str, annotations: Path, pixelmaps: Path) -> None:
-        annotations = Path(annotations)
+    def __init__(self, images: Path | str, annotations: Path | str, pixelmaps: Path) -> None:
+        annotations = local_file(annotations)
         try:
             file = msgspec.json.decode(read_bytes(annotations), type=_File)
             classes = Categories.from_coco([msgspec.structs.asdict(category) for category in file.categories])
@@ -62,7 +64,7 @@ class CocoStuffDataset(LabelledImages):
             source=annotations,
             images=images,
             columns=columns_of((image.id, image.file_name, image.height, image.width) for image in listed),
-            pixels=PixelLabels(Path(pixelmaps), classes, values_are_ids=True),
+            pixels=PixelLabels(pixelmaps, classes, values_are_ids=True),
         )
 
     @classmethod

@@ -23,6 +23,7 @@ from det_datasets.pixels import PixelLabels, read_values
 from det_datasets.voc import layout
 from det_datasets.voc.classes import BACKGROUND, NAMES, read_label_map
 from det_datasets.voc.schema import VocAnnotation, VocObject, read_annotation
+from detkit.data.stores.store import local_folder
 from detkit.structures.categories import Categories
 from detkit.structures.semantic_map import SemanticMap
 
@@ -67,7 +68,7 @@ class VocDataset(AnnotatedImages):
         segmentation: bool = False,
         classes: Sequence[str] | None = None,
     ) -> None:
-        folder = Path(folder)
+        folder = local_folder(folder)
         chosen = layout.choose_years(folder, years)
         label_map = layout.label_map(folder, chosen)
         if classes is None:

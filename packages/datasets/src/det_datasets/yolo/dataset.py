@@ -23,6 +23,7 @@ from det_datasets.quads import rotated_boxes
 from det_datasets.yolo import config
 from det_datasets.yolo.config import TASKS, YoloConfig
 from det_datasets.yolo.labels import Lines, guess_task
+from detkit.data.stores.store import local_folder
 from detkit.structures.categories import Categories
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class YoloDataset(AnnotatedImages):
     ) -> None:
         if task not in ("auto", *TASKS):
             raise ValueError(f"task is {task!r}; it can be auto, {', '.join(TASKS)}")
-        found = config.find_config(Path(source))
+        found = config.find_config(local_folder(source))
         if found is None:
             raise ValueError(f"{source} is no dataset in YOLO's format; looked for {config.LAYOUT}")
         if split not in found.splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import urllib.parse
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,6 +16,8 @@ from detkit.download import cache_folder
 
 LIMIT = "DETKIT_IMAGE_CACHE"
 """The environment's variable that says how much of images from URLs is kept on this machine, such as 50GB."""
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")  # `Path` makes one slash of two
 
 
 class ImageStore(ABC):
@@ -152,6 +155,17 @@ def local_file(location: str | Path) -> Path:
         return _copied(files, url)
     except OSError as error:
         raise ValueError(f"cannot read {url}: {error}") from error
+
+
+def local_folder(location: str | Path) -> Path:
+    """A folder that must be one of this machine.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    if _URL.match(str(location)):
+        raise ValueError(f"{location} is a URL, and a folder of this machine is needed here; copy or mount it")
+    return Path(location)
 
 
 def _copied(files: Files, url: str) -> Path:
