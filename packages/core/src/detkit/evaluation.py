@@ -15,9 +15,11 @@ from detkit.data.loader import eval_loader
 from detkit.detector import Detector, evaluating
 from detkit.interfaces import Dataset, Evaluator
 from detkit.ops.distributed import counts_of_this_process
+from detkit.predict.tiles import predict_tiles
 from detkit.structures.batch import UNLABELLED, Batch
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
+from detkit.tiling import Tiling
 from detkit.tta import Augmentation
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def evaluate(
     workers: int = 2,
     losses: bool = False,
     tta: Augmentation | None = None,
+    tile: Tiling | None = None,
     optimize: bool = True,
     processes: Processes | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -48,6 +51,8 @@ def evaluate(
         workers: processes that load images, for each process.
         losses: also compute the mean losses, as the section "validation".
         tta: test-time augmentation: each image is seen in several views. Not together with `losses`.
+        tile: each image is seen in overlapping tiles, `batch_size` at a time, and the answers are joined, so that
+            metrics are those of whole images. Not together with `losses`.
         optimize: evaluate a copy in which norms are folded (`Detector.inference_copy`): faster, equal but for rounding.
         processes: those of the run, if there are several.
 
@@ -60,16 +65,17 @@ def evaluate(
     relabellings = relabellings_of(model, dataset)
     if losses and any(relabel.needed for relabel in relabellings):
         raise ValueError("validation losses need a dataset with the model's own classes, in their order")
-    if losses and tta:
-        raise ValueError("losses are of images as they are trained on: compute them without tta")
+    if losses and (tta or tile):
+        raise ValueError("losses are of images as they are trained on: compute them without tta and tile")
     if optimize:
         model = model.inference_copy()
     rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
-    given = model.input if tta is None else replace(model.input, min_size=0)  # views are made of original images
+    whole = tta is None and tile is None
+    given = model.input if whole else replace(model.input, min_size=0)  # views and tiles are made of original images
     loader = eval_loader(
         dataset,
         given,
-        batch_size=batch_size,
+        batch_size=1 if tile else batch_size,
         workers=workers,
         rank=rank,
         world_size=count,
@@ -81,13 +87,14 @@ def evaluate(
     images = 0
     with evaluating(model):
         for batch in loader:
-            batch = batch.to(model.device, non_blocking=True)
+            if tile is None:
+                batch = batch.to(model.device, non_blocking=True)
             if losses:
                 with counts_of_this_process():
                     for name, value in model.losses(batch).items():
                         sums[name] += value * len(batch)
                 images += len(batch)
-            for prediction, info in zip(_predictions(model, batch, tta), batch.info, strict=True):
+            for prediction, info in zip(_predictions(model, batch, tta, tile, batch_size), batch.info, strict=True):
                 prediction = prediction.to("cpu")
                 for relabel in relabellings:
                     prediction = relabel(prediction)
@@ -137,12 +144,17 @@ def evaluators_for(
     return found
 
 
-def _predictions(model: Detector, batch: Batch, tta: Augmentation | None) -> Sequence[Prediction]:
-    if tta is None:
+def _predictions(
+    model: Detector, batch: Batch, tta: Augmentation | None, tile: Tiling | None, tiles_at_once: int
+) -> Sequence[Prediction]:
+    if tta is None and tile is None:
         found: Sequence[Prediction] = model(batch)
         return found
     sizes = [info["original_size"] for info in batch.info]
     images = [image[:, :height, :width] for image, (height, width) in zip(batch.images, sizes, strict=True)]
+    if tile is not None:
+        return [predict_tiles(model, image, tile, batch_size=tiles_at_once, tta=tta) for image in images]
+    assert tta is not None
     return [model.predict_views(image, tta) for image in images]
 
 

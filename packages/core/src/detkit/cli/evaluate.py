@@ -12,6 +12,7 @@ from detkit.cli.running import run
 if TYPE_CHECKING:
     from detkit.detector import Detector
     from detkit.interfaces import Dataset, Evaluator
+    from detkit.tiling import Tiling
     from detkit.tta import Augmentation
 
 _HELP = """Measure MODEL, a model directory or a run (its best model, else its last), on data=PATH.
@@ -20,8 +21,11 @@ Prints the tables of each evaluator, and writes into --out metrics.json, result 
 report.html: metrics, curves, confusion, kinds of errors and the images with most of them, in one file for a browser.
 
 split=NAME chooses the split (val, if there is one), evaluators=[NAME, ...] what is measured (what the run measured,
-else what suits the data and the model), tta=true or tta.scales=[0.5,1,1.5] tta.flip=false test-time augmentation.
+else what suits the data and the model), tta=true or tta.scales=[0.5,1,1.5] tta.flip=false test-time augmentation,
+tile=1024 or tile.size=1024 tile.overlap=200 tile.nms_iou=0.5 that large images are seen in overlapping tiles.
 """
+
+_KEYS = ("data", "split", "evaluators", "tta", "tile")
 
 
 def main(argv: list[str]) -> int:
@@ -88,12 +92,12 @@ def _evaluate(
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    """The values of data, split, evaluators and tta."""
+    """The values of data, split, evaluators, tta and tile."""
     from detkit.config.overrides import apply, from_arguments
 
     found = apply({}, from_arguments(arguments))
-    if unknown := sorted(set(found) - {"data", "split", "evaluators", "tta"}):
-        raise ValueError(f"detkit eval does not know {', '.join(unknown)}; there are data, split, evaluators and tta")
+    if unknown := sorted(set(found) - set(_KEYS)):
+        raise ValueError(f"detkit eval does not know {', '.join(unknown)}; there are {', '.join(_KEYS)}")
     if not isinstance(found.get("data"), str):
         raise ValueError("give data=PATH: a folder with images and annotations, or a YAML file that names its splits")
     return found
@@ -122,7 +126,7 @@ def _run(
     split = options.get("split") or ("val" if "val" in splits else next(iter(splits)))
     if split not in splits:
         raise ValueError(f"{options['data']} has no split {split!r}; it has: {', '.join(splits)}")
-    tta = _augmentation(options.get("tta"))
+    tta, tile = _augmentation(options.get("tta")), _tiling(options.get("tile"))
     with Processes(device) as processes:
         model = load(source, device=processes.device)
         dataset = splits[split].open()
@@ -136,6 +140,7 @@ def _run(
             workers=workers,
             losses=losses,
             tta=tta,
+            tile=tile,
             optimize=optimize,
             processes=processes,
         )
@@ -147,7 +152,12 @@ def _run(
         reasons = reasons_of(evaluators, metrics)
         write_json(out / "metrics.json", {**metrics, "reasons": reasons})
         if report:
-            settings = {"batch size": batch_size, "test-time augmentation": tta or "no", "norms folded": optimize}
+            settings = {
+                "batch size": batch_size,
+                "test-time augmentation": tta or "no",
+                "tiles": tile or "no",
+                "norms folded": optimize,
+            }
             facts = _facts(source, options["data"], split, model, dataset, settings)
             write_report(out / "report.html", f"{Path(source).name} on {split}", facts, evaluators, metrics)
     print(f"{source} on {len(dataset)} images of {options['data']}, split {split}")
@@ -167,6 +177,20 @@ def _augmentation(spec: Any) -> Augmentation | None:
     if not isinstance(spec, dict) or not set(spec) <= {"scales", "flip"}:
         raise ValueError(f"tta is {spec!r}; it must be true, or have scales (numbers) and flip (true or false)")
     return Augmentation(**spec)
+
+
+def _tiling(spec: Any) -> Tiling | None:
+    from detkit.tiling import Tiling
+
+    if spec is None:
+        return None
+    numbers = {"size": spec} if not isinstance(spec, dict) else spec
+    if not set(numbers) <= {"size", "overlap", "nms_iou"} or any(
+        isinstance(value, bool) or not isinstance(value, (int, float) if name == "nms_iou" else int)
+        for name, value in numbers.items()
+    ):
+        raise ValueError(f"tile is {spec!r}; it must be a number of pixels, or have size, overlap (pixels) and nms_iou")
+    return Tiling(**numbers)
 
 
 def _facts(

@@ -47,7 +47,9 @@ def main(argv: list[str]) -> int:
         click.Option(["--save"], default="images", show_default=True, help="Some of images,json,csv,proposals."),
         click.Option(["--score"], default=0.5, show_default=True, help="Leave out detections with a lower score."),
         click.Option(["--labels"], metavar="NAME,NAME", help="Classes to keep; all by default."),
-        click.Option(["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images at a time."),
+        click.Option(
+            ["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images, or tiles, at a time."
+        ),
         click.Option(
             ["--proposals"],
             type=click.Path(path_type=Path),
@@ -55,6 +57,17 @@ def main(argv: list[str]) -> int:
             help="Boxes to start from (.npz, .pkl), for models that make none: found by the images' names.",
         ),
         click.Option(["--tta"], is_flag=True, help="Test-time augmentation: several sizes, each also mirrored."),
+        click.Option(
+            ["--tile"], type=click.IntRange(1), metavar="PIXELS", help="See large images in tiles of this size."
+        ),
+        click.Option(
+            ["--overlap"],
+            type=click.IntRange(0),
+            default=200,
+            show_default=True,
+            metavar="PIXELS",
+            help="Of tiles: at least as long as most objects are.",
+        ),
         click.Option(["--device"], default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, ..."),
         click.Option(["--optimize/--no-optimize"], default=True, help="Fold norms into convolutions [default: yes]."),
     ]
@@ -72,6 +85,8 @@ def _predict(
     batch_size: int,
     proposals: Path | None,
     tta: bool,
+    tile: int | None,
+    overlap: int,
     device: str,
     optimize: bool,
 ) -> None:
@@ -84,6 +99,7 @@ def _predict(
     from detkit.predict.proposals import SavedProposals
     from detkit.predict.results import KINDS, ResultFiles
     from detkit.predict.sources import find_sources
+    from detkit.tiling import Tiling
 
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     kinds = _split(save)
@@ -113,6 +129,7 @@ def _predict(
         labels=None if labels is None else _split(labels),
         batch_size=batch_size,
         tta=tta,
+        tile=None if tile is None else Tiling(size=tile, overlap=overlap),
         proposals=given,
         optimize=optimize,
         on_unreadable=skip,

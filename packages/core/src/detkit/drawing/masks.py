@@ -6,11 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detkit.structures.placed_masks import PlacedMasks
+
 
 def blend_masks(
-    pixels: np.ndarray, masks: np.ndarray, colours: Sequence[tuple[int, int, int]], *, opacity: float, line: int
+    pixels: np.ndarray,
+    masks: PlacedMasks,
+    colours: Sequence[tuple[int, int, int]],
+    *,
+    opacity: float,
+    line: int,
+    zoom: int = 1,
 ) -> None:
-    """Blend masks (N, H, W) bool into pixels (H, W, 3) uint8, in place; large ones first, lest they hide small ones.
+    """Blend masks into pixels (H, W, 3) uint8, in place; large ones first, lest they hide small ones.
 
     Args:
         pixels: the image.
@@ -18,13 +26,13 @@ def blend_masks(
         colours: RGB, one for each mask.
         opacity: of the fill, from 0 to 1.
         line: width of the outline in pixels; it lies inside the mask.
+        zoom: how often the pixels repeat those of the masks, in both directions.
     """
-    areas = masks.sum(axis=(1, 2))
+    parts = [part.repeat(zoom, axis=0).repeat(zoom, axis=1) for part in masks.parts]
+    areas = np.array([part.sum() for part in parts])
     for index in np.argsort(-areas, kind="stable"):
-        if areas[index] == 0:
-            continue
-        window = _bounds(masks[index])
-        mask, part = masks[index][window], pixels[window]
+        mask, (left, top) = parts[index], masks.corners[index]
+        part = pixels[top * zoom :, left * zoom :][: mask.shape[0], : mask.shape[1]]
         tint = np.array(colours[index], dtype=np.float32)
         filled = part[mask] * (1 - opacity) + tint * opacity
         part[mask] = (filled + 0.5).astype(np.uint8)
@@ -43,9 +51,3 @@ def outline(mask: np.ndarray, line: int) -> np.ndarray:
         eroded[:, :-1] &= inner[:, 1:]
         inner = eroded
     return mask & ~inner[1:-1, 1:-1]
-
-
-def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
-    """The smallest window that holds a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -16,6 +16,7 @@ from detkit.drawing.palette import colour, text_colour
 from detkit.drawing.points import draw_keypoints
 from detkit.drawing.regions import middle, regions
 from detkit.structures.categories import Categories
+from detkit.structures.placed_masks import PlacedMasks
 from detkit.structures.prediction import Prediction
 
 _LEGIBLE = 640  # pixels that the longer edge of a picture has at least: labels do not fit into fewer
@@ -87,9 +88,8 @@ def draw(
     if colours is None:
         colours = [colour(label or 0) for label in labels]
     if "masks" in prediction:
-        masks = prediction.masks.numpy(force=True).astype(bool).repeat(zoom, axis=1).repeat(zoom, axis=2)
-        pixels = np.array(picture)
-        blend_masks(pixels, masks, colours, opacity=mask_opacity, line=line)
+        masks, pixels = PlacedMasks.of(prediction.masks), np.array(picture)
+        blend_masks(pixels, masks, colours, opacity=mask_opacity, line=line, zoom=zoom)
         picture = Image.fromarray(pixels)
 
     pen = ImageDraw.Draw(picture)
@@ -125,9 +125,8 @@ def _with_regions(
     if not found:
         return picture
     colours = [region.colour for region in found]
-    masks = np.stack([region.mask for region in found]).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    pixels = np.array(picture)
-    blend_masks(pixels, masks, colours, opacity=opacity, line=line)
+    masks, pixels = PlacedMasks.of(np.stack([region.mask for region in found])), np.array(picture)
+    blend_masks(pixels, masks, colours, opacity=opacity, line=line, zoom=zoom)
     picture = Image.fromarray(pixels)
     points = np.array([middle(region.mask) for region in found]) * zoom
     texts = [(region.name, region.score) for region in found]

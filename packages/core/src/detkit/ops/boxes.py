@@ -28,6 +28,16 @@ def box_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
 
 
+def upright_boxes(boxes: Tensor) -> Tensor:
+    """The boxes (..., 4) xyxy themselves, or the upright ones around rotated boxes (..., 5)."""
+    if boxes.shape[-1] == 4:
+        return boxes
+    x, y, width, height, angle = boxes.unbind(-1)
+    cos, sin = angle.deg2rad().cos().abs(), angle.deg2rad().sin().abs()
+    across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return torch.stack([x - across, y - down, x + across, y + down], dim=-1)
+
+
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union (..., N, M) of boxes a (..., N, 4 or 5) and b (..., M, as many); 0 where both are
     empty."""

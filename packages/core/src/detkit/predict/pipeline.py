@@ -18,10 +18,12 @@ from torchvision.transforms.v2 import functional as F
 from detkit.detector import Detector, evaluating
 from detkit.ops.boxes import scale_boxes
 from detkit.predict.sources import Source, find_sources, is_single
+from detkit.predict.tiles import predict_tiles
 from detkit.structures.batch import Batch
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
 from detkit.structures.prediction import Prediction
+from detkit.tiling import Tiling
 from detkit.tta import Augmentation
 
 _READERS = 2  # threads that decode and resize while the model computes
@@ -35,6 +37,7 @@ def predict(
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
     tta: Augmentation | bool = False,
+    tile: Tiling | int | None = None,
     proposals: Any = None,
     optimize: bool = True,
 ) -> Prediction | list[Prediction]:
@@ -50,6 +53,9 @@ def predict(
             digits with its neighbours; more than 1 pays on a GPU.
         tta: test-time augmentation: one answer from several views of each image, slower and better. True is
             `Augmentation()`: three sizes, each also mirrored.
+        tile: large images are seen in overlapping tiles of this many pixels, each as if it were an image, and the
+            answers joined; a number is `Tiling(size=NUMBER)`, with an overlap of 200. `batch_size` counts tiles; masks
+            are `detkit.structures.placed_masks.PlacedMasks`. See `detkit.predict.tiles.predict_tiles`.
         proposals: for a model that makes none of its own (Fast R-CNN): the pair (boxes, scores) of one image, boxes
             (N, 4) in its pixels and scores (N,) logits, or a list of such pairs, one for each image.
         optimize: predict with a copy in which norms are folded (`Detector.inference_copy`): faster, equal but for
@@ -71,6 +77,7 @@ def predict(
         labels=labels,
         batch_size=batch_size,
         tta=tta,
+        tile=tile,
         proposals=proposals,
         optimize=optimize and not is_single(source),
     )
@@ -86,6 +93,7 @@ def stream(
     labels: Sequence[str | int] | None = None,
     batch_size: int = 1,
     tta: Augmentation | bool = False,
+    tile: Tiling | int | None = None,
     proposals: Sequence[tuple[Any, Any]] | None = None,
     optimize: bool = True,
     on_unreadable: Callable[[Source, ValueError], None] | None = None,
@@ -107,40 +115,48 @@ def stream(
         sources = list(sources)
         if len(sources) != len(proposals):
             raise ValueError(f"{len(sources)} images but {len(proposals)} pairs of proposals; give one for each image")
-    images = _read_ahead(sources, model.input, 2 * batch_size, on_unreadable, proposals)
     augmentation = Augmentation() if tta is True else tta or None
-    if augmentation and proposals is not None:
-        raise ValueError("proposals are of the image as it is: predict from them without tta")
+    tiling = Tiling(size=tile) if isinstance(tile, int) else tile
+    if proposals is not None and (augmentation or tiling):
+        raise ValueError("proposals are of the image as it is: predict from them without tta and tile")
     if optimize:
         model = model.inference_copy()
-    return _run(model, images, batch_size, score_threshold, wanted, augmentation)
+    if augmentation is None and tiling is None:
+        images = _read_ahead(sources, model.input, 2 * batch_size, on_unreadable, proposals)
+        return _by_batches(model, images, batch_size, score_threshold, wanted)
+
+    def answer(image: Tensor) -> Prediction:
+        if tiling is not None:
+            return predict_tiles(
+                model, image, tiling, batch_size=batch_size, score_threshold=score_threshold, tta=augmentation
+            )
+        assert augmentation is not None
+        with evaluating(model), torch.no_grad():
+            return model.predict_views(image.to(model.device), augmentation, score_threshold=score_threshold)
+
+    return _one_by_one(answer, _read_ahead(sources, None, 2, on_unreadable, None), wanted)
 
 
 @dataclass(frozen=True)
 class _Image:
     original: Tensor  # (3, H, W) uint8 RGB
-    resized: Tensor  # as the model's input asks
+    resized: Tensor  # as the model's input asks, or as it is
     path: str | None
     proposals: dict[str, Tensor] | None = None  # in pixels of `resized`
 
 
-def _run(
-    model: Detector,
-    images: Iterator[_Image],
-    batch_size: int,
-    score_threshold: float,
-    wanted: Tensor | None,
-    augmentation: Augmentation | None,
+def _one_by_one(
+    answer: Callable[[Tensor], Prediction], images: Iterator[_Image], wanted: Tensor | None
 ) -> Iterator[tuple[Tensor, Prediction]]:
-    if augmentation is not None:
-        for image in images:
-            with evaluating(model), torch.no_grad():
-                found = model.predict_views(
-                    image.original.to(model.device), augmentation, score_threshold=score_threshold
-                )
-            found.path = image.path
-            yield image.original, _of_labels(found.to("cpu"), wanted)
-        return
+    for image in images:
+        found = answer(image.original)
+        found.path = image.path
+        yield image.original, _of_labels(found.to("cpu"), wanted)
+
+
+def _by_batches(
+    model: Detector, images: Iterator[_Image], batch_size: int, score_threshold: float, wanted: Tensor | None
+) -> Iterator[tuple[Tensor, Prediction]]:
     while chunk := list(islice(images, batch_size)):
         info = [{"original_size": tuple(image.original.shape[1:]), "path": image.path} for image in chunk]
         proposals = [image.proposals for image in chunk if image.proposals is not None]
@@ -168,15 +184,18 @@ def _of_labels(prediction: Prediction, wanted: Tensor | None) -> Prediction:
 
 def _read_ahead(
     sources: Iterable[Source],
-    input: InputSpec,
+    input: InputSpec | None,
     ahead: int,
     on_unreadable: Callable[[Source, ValueError], None] | None,
     proposals: Sequence[tuple[Any, Any]] | None,
 ) -> Iterator[_Image]:
-    """Decode and resize in threads, in order, at most `ahead` images before they are asked for."""
+    """Decode and, if there is an `input`, resize in threads, in order, at most `ahead` images before they are asked
+    for."""
 
     def prepare(source: Source, given: tuple[Any, Any] | None) -> _Image:
         original = source.read()
+        if input is None:
+            return _Image(original, original, source.path)
         size = input.resized(*original.shape[1:])
         resized = F.resize(original, list(size), antialias=input.antialias)
         found = None if given is None else _scaled(given, (size[0] / original.shape[1], size[1] / original.shape[2]))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detkit.structures.placed_masks import PlacedMasks
+
 
 class Prediction:
     """The answer for one image, in the pixels of the image that was given.
@@ -17,7 +19,7 @@ class Prediction:
         boxes            (N, 4) float xyxy pixels, or (N, 5) centre x, y, width, height, degrees counter-clockwise
         scores           (N,) float, highest first
         labels           (N,) int64, counted from 0 (`categories` of the model names them)
-        masks            (N, H, W) bool
+        masks            (N, H, W) bool; joined from tiles, `detkit.structures.placed_masks.PlacedMasks`
         keypoints        (N, K, 3) x, y, score
         semantic         (H, W) int64 labels of pixels (`semantic_categories` of the model names them)
         semantic_logits  (C, H, W) float
@@ -67,7 +69,9 @@ class Prediction:
         count = len(self)
         per_instance = ("boxes", "scores", "labels", "masks", "keypoints")
         picked = {
-            key: value[index] if key in per_instance and isinstance(value, Tensor) and len(value) == count else value
+            key: value[index]
+            if key in per_instance and isinstance(value, Tensor | PlacedMasks) and len(value) == count
+            else value
             for key, value in self._fields.items()
         }
         return self._with(picked)
@@ -79,6 +83,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         parts = [
-            f"{k}={tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in self._fields.items()
+            f"{k}={tuple(v.shape) if isinstance(v, Tensor | PlacedMasks) else type(v).__name__}"
+            for k, v in self._fields.items()
         ]
         return f"Prediction(image_size={self.image_size}, {', '.join(parts)})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +17,13 @@ from torch import Tensor
 from det_datasets.coco import engines, summary
 from det_datasets.coco.keypoints import PIXEL_CENTRE
 from det_datasets.coco.matching import Curves
+from det_datasets.evaluating import checked_id, checked_labels, coco_truth, warn_of_missing
 from detkit.atomic import whole_file, write_whole
 from detkit.interfaces import Dataset, Evaluator
 from detkit.report.figures import Figure
 from detkit.results import ResultLog, State
 from detkit.structures.placed_masks import PlacedMasks
 from detkit.structures.prediction import Prediction
-
-log = logging.getLogger(__name__)
 
 Record = tuple[Any, dict[str, Any]]
 """An image's id, and what is kept of its predictions."""
@@ -110,12 +108,7 @@ class CocoEvaluator(Evaluator):
         self._log = ResultLog()
 
     def start(self, dataset: Dataset) -> None:
-        truth = dataset.ground_truth()
-        if not isinstance(truth, dict) or not {"images", "annotations", "categories"} <= truth.keys():
-            raise ValueError(
-                f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator {self.name!r} compares "
-                "with; use the evaluator of its format"
-            )
+        truth = coco_truth(dataset, self.name)
         self._log = ResultLog()
         self._truth = truth
         self._rotated = any(len(entry["bbox"]) == 5 for entry in truth["annotations"])
@@ -128,24 +121,16 @@ class CocoEvaluator(Evaluator):
         self._figures: list[Figure] = []
 
     def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
-        image_id = info["image_id"]
-        if image_id not in self._images:
-            raise ValueError(f"a prediction for image {image_id!r}, which the dataset does not have")
+        image_id = checked_id(info, self._images)
         if "labels" not in prediction:
             raise ValueError(
                 f"the evaluator {self.name!r} compares classes, and these predictions have none; use the evaluator "
                 "'proposals'"
             )
-        labels = prediction.labels.numpy(force=True).astype(np.int32)
-        if len(labels) and labels.max() >= len(self._ids):
-            raise ValueError(
-                f"a prediction for image {image_id} has label {labels.max()}, but the dataset has {len(self._ids)} "
-                "categories; was the model trained on others?"
-            )
         record = {
             "boxes": prediction.boxes.numpy(force=True).astype(np.float32),
             "scores": prediction.scores.numpy(force=True).astype(np.float32),
-            "labels": labels,
+            "labels": checked_labels(prediction, image_id, len(self._ids)).astype(np.int32),
             "size": prediction.image_size,
         }
         if "masks" in prediction:
@@ -173,9 +158,7 @@ class CocoEvaluator(Evaluator):
         self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        missing = len(self._images) - len(self._log)
-        if missing:
-            log.warning("%d of %d images have no prediction; their objects count as missed", missing, len(self._images))
+        warn_of_missing(len(self._images), len(self._log), "their objects count as missed")
         self._sections, self._classes, self._figures = {}, {}, []
         with _collector_paused():
             self._compute()
