@@ -23,7 +23,7 @@ def read(text: bytes | str, source: str) -> Any:
     import yaml
 
     try:
-        value = yaml.load(text, _loader())
+        value = _parse(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
@@ -97,6 +97,13 @@ def _plain(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
             )
         )
     return None
+
+
+@functools.lru_cache(maxsize=512)  # hundreds of recipes are based on a few others; `plain` copies what is kept here
+def _parse(text: bytes | str) -> Any:
+    import yaml
+
+    return yaml.load(text, _loader())
 
 
 @functools.cache
