@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from detkit.config import build
 from detkit.data.check import check
 from detkit.data.loader import train_loader
 from detkit.data.mixture import Mixture
+from detkit.data.proposals import write_proposals
 from detkit.data.python_source import Given
 from detkit.data.samplers import RepeatFactor, repeats_of
 from detkit.data.source import open_split
+from detkit.data.subset import Subset
 from detkit.data.targets import rasterized, without_crowds
 from detkit.interfaces import Dataset, Evaluator
 from detkit.structures.prediction import Prediction
@@ -114,3 +117,26 @@ def test_a_mixture_can_be_checked(tmp_path: Path) -> None:
     reports, _ = check({"train": Given(mixture(tmp_path))})
     assert reports["train"].images == 12
     assert not reports["train"].findings.errors
+
+
+def test_all_members_have_proposals_or_none(tmp_path: Path) -> None:
+    mixture(tmp_path)
+    annotated = open_split(tmp_path / "one")
+    count = len(annotated)
+    write_proposals(
+        tmp_path / "proposals.npz",
+        [int(annotated.image_id(index)) for index in range(count)],
+        [np.array([[1, 2, 30, 40]], np.float32)] * count,
+        [np.ones(1, np.float32)] * count,
+        [Path(annotated.place(index)).name for index in range(count)],
+    )
+    entries = [f"images: {name}/train/images, annotations: {name}/train/annotations.json" for name in ("one", "two")]
+    given = ", proposals: proposals.npz"
+    file = tmp_path / "proposals.yaml"
+    file.write_text(f"train: [{{{entries[0]}{given}}}, {{{entries[1]}}}]")
+    with pytest.raises(ValueError, match=r"coco-1 has proposals and coco-2 has none; give a file of `proposals` to"):
+        open_split(file)
+    file.write_text(f"train: [{{{entries[0]}{given}}}, {{{entries[1]}{given}}}]")
+    assert open_split(file).has_proposals
+    assert Subset(open_split(file), [3]).has_proposals
+    assert not open_split(tmp_path / "data.yaml").has_proposals

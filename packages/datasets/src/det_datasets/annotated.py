@@ -85,6 +85,10 @@ class AnnotatedImages(Dataset):
             names = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
             self.problems[f"categories without annotations: {names}"] = len(unused)
 
+    @property
+    def has_proposals(self) -> bool:
+        return self._proposals is not None
+
     def __len__(self) -> int:
         return len(self._columns)
 

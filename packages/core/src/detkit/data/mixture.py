@@ -59,8 +59,8 @@ class Mixture(Dataset):
             member, and then those of each further one that are new.
 
     Raises:
-        ValueError: members do not go together: in keypoints, classes of pixels, or the kind of their boxes; or a class
-            cannot be told from another.
+        ValueError: members do not go together: in keypoints, classes of pixels, proposals, or the kind of their boxes;
+            or a class cannot be told from another.
     """
 
     def __init__(self, members: Sequence[Member], *, categories: Categories | None = None) -> None:
@@ -97,6 +97,10 @@ class Mixture(Dataset):
         """Those that all members have."""
         others = [member.dataset.evaluators for member in self.members[1:]]
         return [name for name in self.members[0].dataset.evaluators if all(name in other for other in others)]
+
+    @property
+    def has_proposals(self) -> bool:
+        return self.members[0].dataset.has_proposals
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -279,6 +283,11 @@ def _check(members: Sequence[Member]) -> None:
         ):
             if one != other:
                 raise ValueError(f"{first.name} and {member.name} do not have the same {what}, so they cannot be mixed")
+        if first.dataset.has_proposals != member.dataset.has_proposals:
+            some, none = (first, member) if first.dataset.has_proposals else (member, first)
+            raise ValueError(
+                f"{some.name} has proposals and {none.name} has none; give a file of `proposals` to each or to none"
+            )
 
 
 def _renamed(member: Member) -> list[str]:

@@ -28,6 +28,10 @@ class Subset(Dataset):
         self.has_masks = dataset.has_masks
         self.rotated = dataset.rotated
 
+    @property
+    def has_proposals(self) -> bool:
+        return self.dataset.has_proposals
+
     def __len__(self) -> int:
         return len(self.positions)
 
@@ -52,6 +56,9 @@ class Subset(Dataset):
 
     def target(self, index: int) -> dict[str, Any]:
         return self.dataset.target(self.positions[index])
+
+    def annotation_ids(self, index: int) -> Tensor | None:
+        return self.dataset.annotation_ids(self.positions[index])
 
     def place(self, index: int) -> str:
         return self.dataset.place(self.positions[index])

@@ -59,6 +59,11 @@ class Dataset(ABC):
         pixels = ["semantic"] if self.semantic_categories is not None else []
         return (*instances, *pixels, *(["panoptic"] if self.has_panoptic else []))
 
+    @property
+    def has_proposals(self) -> bool:
+        """Whether samples have `proposals`; see `detkit.data.proposals`."""
+        return False
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -97,6 +102,11 @@ class Dataset(ABC):
         """The annotations of one image as in `Sample.target`, but for `semantic` and proposals. By default the image is
         read for them."""
         return self[index].target
+
+    def annotation_ids(self, index: int) -> Tensor | None:
+        """What `ground_truth` calls an image's objects, (N,) int64 in the order of `target`; None, the default, where
+        that is not known."""
+        return None
 
     def place(self, index: int) -> str:
         """Where an image is: a path, a URL, or a shard and what is in it. By default the image is read for it."""
