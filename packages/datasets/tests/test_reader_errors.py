@@ -11,6 +11,7 @@ import pytest
 
 from det_datasets.ade20k.make import make_ade20k
 from det_datasets.cityscapes.make import make_cityscapes
+from det_datasets.dota.make import make_dota
 from det_datasets.openimages.make import make_openimages
 from det_datasets.panoptic.make import make_coco_panoptic
 from det_datasets.voc.make import make_voc
@@ -28,6 +29,14 @@ def break_voc(folder: Path) -> Iterator[str]:
     yield f"{other}: object 1"
     strange.write_text(strange.read_text().replace("</name>", "fish</name>"))
     yield f"{strange} has an object of class"
+
+
+def break_dota(folder: Path) -> Iterator[str]:
+    first, second, *_ = [path for path in sorted((folder / "train/labelTxt").iterdir()) if path.stat().st_size]
+    first.write_text("1 2 3\n")
+    yield f"{first}:1: '1 2 3'; x1 y1"
+    second.unlink()
+    yield f"cannot read the labels {second}"
 
 
 def break_images(folder: Path, pattern: str) -> Iterator[str]:
@@ -60,6 +69,7 @@ def break_panoptic(folder: Path) -> Iterator[str]:
 
 BROKEN: dict[str, tuple[Callable[..., None], Callable[[Path], Iterator[str]]]] = {
     "voc": (make_voc, break_voc),
+    "dota": (make_dota, break_dota),
     "openimages": (make_openimages, lambda folder: break_images(folder, "train/*.jpg")),
     "ade20k": (make_ade20k, lambda folder: break_images(folder, "images/training/*.jpg")),
     "cityscapes": (make_cityscapes, break_cityscapes),

@@ -14,6 +14,7 @@ from det_datasets.annotated import AnnotatedImages
 from det_datasets.arrays import count_problem, make_columns
 from det_datasets.cache import Annotations, cached
 from det_datasets.dota.labels import NAMES, VERSIONS, DotaObject, choose_names, read_labels
+from det_datasets.errors import Errors
 from det_datasets.headers import read_sizes
 from det_datasets.quads import rotated_boxes
 from detkit.data.image import IMAGE_SUFFIXES
@@ -112,19 +113,22 @@ def _read(
         raise ValueError(f"{images} has several images called {repeated}")
     objects: list[DotaObject] = []
     positions, labels = [], []
+    errors = Errors()
     for position, image_id in enumerate(ids if texts is not None else ()):
         assert texts is not None
         path = texts / f"{image_id}.txt"
-        for entry in read_labels(path, problems):
-            label = categories.label_of_name(entry.name)
-            if label is None:
-                raise ValueError(
-                    f"{path} has an object of class {entry.name!r}, which is none of {', '.join(categories.names)}; "
-                    "list the classes of other data as `classes`"
-                )
-            objects.append(entry)
-            positions.append(position)
-            labels.append(label)
+        with errors.noted():
+            for entry in read_labels(path, problems):
+                label = categories.label_of_name(entry.name)
+                if label is None:
+                    raise ValueError(
+                        f"{path} has an object of class {entry.name!r}, which is none of "
+                        f"{', '.join(categories.names)}; list the classes of other data as `classes`"
+                    )
+                objects.append(entry)
+                positions.append(position)
+                labels.append(label)
+    errors.raise_all()
     if texts is None:
         problems["images have no labels, as those of a test set"] = len(ids)
     quads = np.array([entry.corners for entry in objects], np.float64).reshape(-1, 4, 2)
