@@ -267,12 +267,14 @@ def test_undefined_values_say_why(cityscapes: Path) -> None:
     data = CityscapesDataset(cityscapes, "val")
     instances = evaluated(CityscapesInstanceEvaluator(), data, answers(data)[:1])
     assert instances.compute()["cityscapes_instances"]["AP"] is not None
-    ((_, _, rows),) = instances.tables()
-    assert {row[0]: row[2] for row in rows}["train"] == "n/a (no object of at least 100 pixels)"
+    (_, _, rows), (_, _, reasons) = instances.tables()
+    assert {row[0]: row[2] for row in rows}["train"] == "n/a"
+    assert dict(reasons)["train"] == "no object of at least 100 pixels"
     pixels = evaluated(CityscapesSemanticEvaluator(), data, [])
     assert set(pixels.compute()["cityscapes_semantic"].values()) == {None}
-    ((_, _, rows),) = pixels.tables()
-    assert rows[0] == ("road", "n/a (neither labelled nor answered)", "n/a (not instances)")
+    (_, _, rows), (_, _, reasons) = pixels.tables()
+    assert rows[0] == ("road", "n/a", "n/a")
+    assert dict(reasons)["road"] == "neither labelled nor answered"
 
 
 def test_layouts_are_recognised(cityscapes: Path, tmp_path: Path) -> None:

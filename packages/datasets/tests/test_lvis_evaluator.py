@@ -350,7 +350,7 @@ def test_undefined_metrics_have_reasons() -> None:
     assert values["APl"] is None
     assert values["APf"] is not None
     reasons = dict({title: rows for title, _, rows in evaluator.tables()}["Undefined metrics"])
-    assert reasons["APr"] == "the dataset has no object that is of a rare class"
+    assert reasons["APr"] == "the dataset has no object of a rare class"
     assert reasons["APl"] == "the dataset has no object that is large"
     assert reasons["by class"] == "the dataset has no object of class 2, class 3, class 11, class 20"
 

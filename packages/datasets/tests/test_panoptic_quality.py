@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from det_datasets.panoptic.dataset import CocoPanopticDataset
-from det_datasets.panoptic.evaluator import UNDEFINED, PanopticEvaluator
+from det_datasets.panoptic.evaluator import PanopticEvaluator
 from det_datasets.pixels import picture_of_ids
 from detkit.structures.prediction import Prediction
 
@@ -201,9 +201,10 @@ def test_classes_that_do_not_occur_are_undefined(tmp_path: Path) -> None:
     values = evaluator.compute()["panoptic"]
     assert values["PQ"] == values["PQ_st"] == 1
     assert values["PQ_th"] is values["SQ_th"] is values["RQ_th"] is None
-    (_, _, summary), (_, _, classes) = evaluator.tables()
-    assert summary[1] == ("things", UNDEFINED, UNDEFINED, UNDEFINED)
-    assert {row[0]: row[-1] for row in classes}["sky"] == UNDEFINED
+    (_, _, summary), (_, _, classes), (_, _, reasons) = evaluator.tables()
+    assert summary[1] == ("things", "n/a", "n/a", "n/a")
+    assert {row[0]: row[-1] for row in classes}["sky"] == "n/a"
+    assert dict(reasons)["things"] == dict(reasons)["sky"] == "neither annotated nor predicted"
 
 
 def test_a_thing_labelled_as_a_pixel_counts_as_that_thing(tmp_path: Path) -> None:

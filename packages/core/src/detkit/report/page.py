@@ -105,10 +105,10 @@ def _evaluator_parts(evaluator: Evaluator, folder: Path) -> Iterator[str]:
     tables = [_table(*table) for table in evaluator.tables()]
     tables += [_table(figure.title, figure.columns, figure.rows) for figure in figures if isinstance(figure, Table)]
     if tables:
-        yield f'<div class="figures" style="margin-top:18px">{"".join(tables)}</div>'
+        yield f'<div class="tables">{"".join(tables)}</div>'
     for figure in figures:
         if isinstance(figure, Pictures):
-            yield f'<div style="margin-top:18px">{_figure(figure, folder)}</div>'
+            yield f'<div class="figures">{_figure(figure, folder)}</div>'
 
 
 def _figure(figure: Curves | Matrix | Bars | Pictures, folder: Path) -> str:

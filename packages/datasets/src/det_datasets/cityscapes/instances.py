@@ -16,13 +16,13 @@ from det_datasets.cityscapes.dataset import CityscapesDataset
 from det_datasets.cityscapes.labels import LABELS, WHOLE
 from det_datasets.cityscapes.maps import regions
 from det_datasets.cityscapes.precision import OVERLAPS, SMALLEST, Found, average_precision
+from det_datasets.evaluating import Table, checked_labels, defined, percent, undefined_table, warn_of_missing
 from detkit.atomic import write_whole
 from detkit.interfaces import Dataset, Evaluator
 from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
 METRICS = ("AP", "AP50")
-UNDEFINED = f"n/a (no object of at least {SMALLEST} pixels)"
 _VOID = [label.id for label in LABELS if not label.evaluated]
 
 
@@ -61,7 +61,7 @@ class CityscapesInstanceEvaluator(Evaluator):
             raise ValueError("the model answers no masks, which the evaluator 'cityscapes-instances' measures")
         masks = prediction.masks.numpy(force=True)
         used = masks.any(axis=(1, 2)) if len(masks) else np.zeros(0, bool)
-        masks, labels = masks[used], prediction.labels.numpy(force=True)[used]
+        masks, labels = masks[used], checked_labels(prediction, info["image_id"], len(self._ids))[used]
         truth = self._dataset.instance_map(info["image_id"]).numpy()
         overlap, target, ignored, objects = self._compare(masks, labels, truth)
         record: dict[str, Any] = {
@@ -114,6 +114,7 @@ class CityscapesInstanceEvaluator(Evaluator):
         self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
+        warn_of_missing(len(self._dataset), len(self._log), "their objects count nowhere")
         rows: list[tuple[NDArray[Any], ...]] = []
         totals = np.zeros(len(self._ids), np.int64)
         for _, record in self._log.items():
@@ -138,10 +139,15 @@ class CityscapesInstanceEvaluator(Evaluator):
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         rows = [
-            (name, str(objects), *(UNDEFINED if np.isnan(value) else f"{100 * value:.1f}" for value in values))
+            (name, str(objects), *map(percent, values))
             for name, objects, values in zip(self._names, self._objects, self._by_class(), strict=True)
         ]
-        return [("Cityscapes' AP of masks (%)", ("class", "objects", *METRICS), rows)]
+        table: Table = ("Cityscapes' AP of masks (%)", ("class", "objects", *METRICS), rows)
+        lacking = [name for name, objects in zip(self._names, self._objects, strict=True) if not objects]
+        return [
+            table,
+            *undefined_table(((name, f"no object of at least {SMALLEST} pixels") for name in lacking), "class"),
+        ]
 
     def _by_class(self) -> list[tuple[float, float]]:
         return [(float(values.mean()), float(values[0])) for values in self._values]
@@ -154,7 +160,7 @@ class CityscapesInstanceEvaluator(Evaluator):
         for each image a text with the files of masks, their classes (Cityscapes' ids) and scores."""
         folder.mkdir(parents=True, exist_ok=True)
         values = {
-            name: {metric: None if np.isnan(value) else value for metric, value in zip(METRICS, row, strict=True)}
+            name: dict(zip(METRICS, map(defined, row), strict=True))
             for name, row in zip(self._names, self._by_class(), strict=True)
         }
         write_whole(folder / "cityscapes_instances_per_class.json", msgspec.json.encode(values).decode())

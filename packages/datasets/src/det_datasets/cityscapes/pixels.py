@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from det_datasets.cityscapes.dataset import CityscapesDataset
 from det_datasets.cityscapes.labels import BY_ID, MEAN_AREAS, WHOLE
+from det_datasets.evaluating import Table, percent, undefined_table
 from det_datasets.semantic.evaluator import SemanticEvaluator
 from detkit.atomic import write_whole
 from detkit.interfaces import Dataset
 from detkit.structures.prediction import Prediction
 
 METRICS = ("mIoU", "iIoU", "IoU_sup", "iIoU_sup")
-ABSENT = "n/a (neither labelled nor answered)"
-STUFF = "n/a (not instances)"
 
 
 class CityscapesSemanticEvaluator(SemanticEvaluator):
@@ -109,12 +108,11 @@ class CityscapesSemanticEvaluator(SemanticEvaluator):
         return iou, found / (there + made_up) if there + made_up else None
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-        things = {*self._dataset.categories.names, "group human", "group vehicle"}
-        rows = [
-            (name, _percent(iou, ABSENT), _percent(instances, ABSENT if name in things else STUFF))
-            for name, (iou, instances) in self._rows.items()
-        ]
-        return [("Cityscapes' IoU of pixels (%)", ("class", "IoU", "iIoU"), rows)]
+        rows = [(name, *map(percent, values)) for name, values in self._rows.items()]
+        reasons = [(name, "neither labelled nor answered") for name, (iou, _) in self._rows.items() if iou is None]
+        reasons.append(("iIoU of others", "not a class of things, which have instances"))
+        table: Table = ("Cityscapes' IoU of pixels (%)", ("class", "IoU", "iIoU"), rows)
+        return [table, *undefined_table(reasons, "class")]
 
     def reasons(self) -> Mapping[str, Mapping[str, str]]:
         return {"cityscapes_semantic": dict.fromkeys(METRICS, "no class is labelled or answered")}
@@ -128,7 +126,3 @@ class CityscapesSemanticEvaluator(SemanticEvaluator):
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _percent(value: float | None, reason: str) -> str:
-    return reason if value is None else f"{100 * value:.1f}"

@@ -72,7 +72,7 @@ class CocoEvaluator(Evaluator):
     """Of the evaluator and of the files it writes."""
 
     kinds: ClassVar[Mapping[str, str]] = summary.SIZES
-    """What comes behind AP or AR in a metric's name -> what objects are then."""
+    """What comes behind AP or AR in a metric's name -> which objects those are."""
 
     federated: ClassVar[bool] = False
     """See `engines.Task`."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from det_datasets.evaluating import Table, checked_id, coco_truth, percent, undefined_table, warn_of_missing
 from detkit.data.proposals import write_proposals
 from detkit.interfaces import Dataset, Evaluator
 from detkit.results import ResultLog, State
@@ -43,11 +44,7 @@ class ProposalEvaluator(Evaluator):
         self._log = ResultLog()
 
     def start(self, dataset: Dataset) -> None:
-        truth = dataset.ground_truth()
-        if not isinstance(truth, dict) or not {"images", "annotations"} <= truth.keys():
-            raise ValueError(
-                f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'proposals' needs"
-            )
+        truth = coco_truth(dataset, "proposals")
         if any(len(entry["bbox"]) == 5 for entry in truth["annotations"]):
             raise ValueError("the evaluator 'proposals' is of upright boxes, and this dataset has rotated ones")
         self._log, self._metrics = ResultLog(), dict[str, float | None]()
@@ -59,9 +56,7 @@ class ProposalEvaluator(Evaluator):
         self._objects = {image: np.array(rows, np.float64).reshape(-1, 5) for image, rows in objects.items()}
 
     def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
-        image_id = info["image_id"]
-        if image_id not in self._objects:
-            raise ValueError(f"a prediction for image {image_id!r}, which the dataset does not have")
+        image_id = checked_id(info, self._objects)
         scores = prediction.scores.numpy(force=True).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
         boxes = prediction.boxes.numpy(force=True).astype(np.float32)
@@ -75,9 +70,7 @@ class ProposalEvaluator(Evaluator):
         self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        missing = len(self._objects) - len(self._log)
-        if missing:
-            log.warning("%d of %d images have no boxes; their objects count as missed", missing, len(self._objects))
+        warn_of_missing(len(self._objects), len(self._log), "their objects count as missed")
         found: dict[str, list[NDArray[np.float64]]] = {f"AR{size}@{limit}": [] for limit in LIMITS for size in AREAS}
         for image_id in sorted(self._objects):
             objects = self._objects[image_id]
@@ -91,19 +84,11 @@ class ProposalEvaluator(Evaluator):
         return {"box_proposals": dict(self._metrics)}
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-        def cell(size: str, limit: int) -> str:
-            value = self._metrics[f"AR{size}@{limit}"]
-            return "n/a" if value is None else f"{100 * value:.1f}"
-
         names = {"": "all", "s": "small", "m": "medium", "l": "large"}
-        rows = [(names[size], *(cell(size, limit) for limit in LIMITS)) for size in AREAS]
-        tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
-            ("Average recall of proposals (%)", ("objects", *(f"AR@{limit}" for limit in LIMITS)), rows)
-        ]
-        if undefined := [names[size] for size in AREAS if self._metrics[f"AR{size}@{LIMITS[0]}"] is None]:
-            reasons = [(name, "the dataset has no such object") for name in undefined]
-            tables.append(("Undefined metrics", ("objects", "reason"), reasons))
-        return tables
+        rows = [(names[size], *(percent(self._metrics[f"AR{size}@{limit}"]) for limit in LIMITS)) for size in AREAS]
+        table: Table = ("Average recall of proposals (%)", ("objects", *(f"AR@{limit}" for limit in LIMITS)), rows)
+        lacking = [names[size] for size in AREAS if self._metrics[f"AR{size}@{LIMITS[0]}"] is None]
+        return [table, *undefined_table(((name, "the dataset has no such object") for name in lacking), "objects")]
 
     def reasons(self) -> Mapping[str, Mapping[str, str]]:
         return {"box_proposals": dict.fromkeys(self._metrics, "the dataset has no such object")}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from det_datasets.coco.matching import RECALLS, THRESHOLDS, Curves
+from det_datasets.evaluating import Table, percent, undefined_table
 from detkit.report.figures import Curve, Figure
 from detkit.report.figures import Curves as Figures
 
@@ -16,9 +17,11 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 _HALF, _THREE_QUARTERS = (int(np.argmin(abs(THRESHOLDS - value))) for value in (0.5, 0.75))
-SIZES = {"s": "small (below 32 x 32 pixels)", "m": "of medium size (32 x 32 to 96 x 96 pixels)", "l": "large"}
-
-Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+SIZES = {
+    "s": "that is small (below 32 x 32 pixels)",
+    "m": "of medium size (32 x 32 to 96 x 96 pixels)",
+    "l": "that is large",
+}
 
 
 def metrics(
@@ -67,7 +70,8 @@ def tables(
         classes: section -> metric -> value of each class; empty for no tables of classes.
         counts: class -> number of objects that count.
         title: of the first table.
-        kinds: what comes behind AP or AR in a metric's name, as "s" -> objects that are so; sizes by default.
+        kinds: what comes behind AP or AR in a metric's name -> which objects those are, as "that is small"; sizes by
+            default.
     """
     kinds = SIZES if kinds is None else kinds
     names = list(dict.fromkeys(metric for values in sections.values() for metric in values))
@@ -93,9 +97,7 @@ def tables(
     if empty := [name for name, count in counts.items() if not count]:
         more = f", ... ({len(empty)} in all)" if len(empty) > 5 else ""
         reasons["by class"] = f"the dataset has no object of {', '.join(empty[:5])}{more}"
-    if reasons:
-        found.append(("Undefined metrics", ("metric", "reason"), list(reasons.items())))
-    return found
+    return [*found, *undefined_table(reasons.items())]
 
 
 def reasons(
@@ -128,11 +130,6 @@ def _of_all(kind: str, values: Mapping[str, object]) -> str:
     return kind if kind in values else max(numbered, key=lambda name: int(name[2:]))
 
 
-def percent(value: float | None) -> str:
-    """A score as text."""
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
 def _cell(values: Mapping[str, float | None], name: str) -> str:
     return percent(values[name]) if name in values else ""
 
@@ -142,4 +139,4 @@ def _reason(metric: str, objects: int, kinds: Mapping[str, str]) -> str:
         return "the dataset has no annotated objects"
     if metric in ("AP", "AR") or metric[2:].isdecimal():
         return "the dataset has no object with what is compared"
-    return f"the dataset has no object that is {kinds.get(metric[2:], f'of size {metric[2:]}')}"
+    return f"the dataset has no object {kinds.get(metric[2:], f'of size {metric[2:]}')}"

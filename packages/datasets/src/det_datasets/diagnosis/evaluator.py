@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,13 +14,12 @@ from det_datasets.diagnosis.objects import Objects, areas_of
 from det_datasets.diagnosis.outcomes import outcomes, overlaps
 from det_datasets.diagnosis.pictures import MOST, codes_of, shapes_of, worst_images
 from det_datasets.diagnosis.summary import Summary, summarise
+from det_datasets.evaluating import checked_id, checked_labels, coco_truth, warn_of_missing
 from detkit.atomic import write_whole
 from detkit.interfaces import Dataset, Evaluator
 from detkit.report.figures import Figure
 from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
-
-log = logging.getLogger(__name__)
 
 STRICT = 0.75
 """A second overlap, at which there is a curve of precision and recall."""
@@ -92,12 +90,7 @@ class DiagnosisEvaluator(Evaluator):
         self._log = ResultLog()
 
     def start(self, dataset: Dataset) -> None:
-        truth = dataset.ground_truth()
-        if not isinstance(truth, dict) or not {"images", "annotations"} <= truth.keys():
-            raise ValueError(
-                f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'diagnosis' compares "
-                "with; leave it out"
-            )
+        truth = coco_truth(dataset, "diagnosis")
         self._dataset = dataset
         self._objects = Objects(truth, dataset.categories, masks=self._masks)
         labels = dataset.categories.label_of_id
@@ -113,18 +106,11 @@ class DiagnosisEvaluator(Evaluator):
         self._summary: Summary | None = None
 
     def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
-        image_id, classes = info["image_id"], len(self._dataset.categories)
-        if image_id not in self._objects.counts:
-            raise ValueError(f"a prediction for image {image_id!r}, which the dataset does not have")
+        image_id = checked_id(info, self._objects.counts)
         if "labels" not in prediction or (self._masks and "masks" not in prediction):
             what = "labels" if "labels" not in prediction else "masks"
             raise ValueError(f"the model answers no {what}, which the evaluator 'diagnosis' compares; leave it out")
-        labels = prediction.labels.numpy(force=True).astype(np.int64)
-        if len(labels) and labels.max() >= classes:
-            raise ValueError(
-                f"a prediction for image {image_id} has label {labels.max()}, but the dataset has {classes} "
-                "categories; was the model trained on others?"
-            )
+        labels = checked_labels(prediction, image_id, len(self._dataset.categories))
         scores = prediction.scores.numpy(force=True).astype(np.float64)
         boxes = prediction.boxes.numpy(force=True).astype(np.float64)
         truth = self._objects.of_image(image_id)
@@ -158,9 +144,7 @@ class DiagnosisEvaluator(Evaluator):
         self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        if missing := len(self._objects.image_ids) - len(self._log):
-            images = len(self._objects.image_ids)
-            log.warning("%d of %d images have no prediction; their objects count as missed", missing, images)
+        warn_of_missing(len(self._objects.image_ids), len(self._log), "their objects count as missed")
         self._summary = summarise(
             self._log.items(),
             self._objects,

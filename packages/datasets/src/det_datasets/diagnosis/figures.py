@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from det_datasets.diagnosis.curves import RECALLS
 from det_datasets.diagnosis.outcomes import IN_WORDS
 from det_datasets.diagnosis.summary import NO_OBJECTS, Group, Summary
+from det_datasets.evaluating import defined, percent
 from detkit.report.figures import Bar, Bars, Curve, Curves, Figure, Matrix, Table
 
 NOTHING, MISSED = "(nothing there)", "(missed)"
@@ -26,9 +27,9 @@ def tables(found: Summary) -> list[tuple[str, Sequence[str], Sequence[Sequence[s
     metrics = [
         (name, f"n/a ({why})" if value is None else _score(value)) for name, (value, why) in found.metrics.items()
     ]
-    errors = [(_kind(name), str(count), _percent(lost)) for name, (count, lost) in found.errors.items()]
+    errors = [(_kind(name), str(count), percent(lost)) for name, (count, lost) in found.errors.items()]
     groups = [
-        (group.name, str(group.objects), _percent(group.recall), _percent(_reachable(group)))
+        (group.name, str(group.objects), percent(group.recall), percent(_reachable(group)))
         for group in (*found.sizes, *found.crowding, *found.marks, *found.aside)
     ]
     return [
@@ -44,9 +45,9 @@ def long_tables(found: Summary, names: Sequence[str]) -> Iterator[Table]:
         (
             name,
             str(each.objects),
-            *(_percent(value) for value in (each.ap, each.precision, each.recall, each.f1)),
+            *(percent(value) for value in (each.ap, each.precision, each.recall, each.f1)),
             _score(each.threshold),
-            _percent(each.localisation_error),
+            percent(each.localisation_error),
         )
         for name, each in zip(names, found.classes, strict=True)
     ]
@@ -97,7 +98,7 @@ def drawings(found: Summary, names: Sequence[str]) -> Iterator[Figure]:
     yield Bars(
         f"Errors: how much {ap} each kind costs",
         [
-            Bar(_kind(name), lost, NO_OBJECTS if lost is None else f"{_percent(lost)} points, {count} times")
+            Bar(_kind(name), lost, NO_OBJECTS if lost is None else f"{percent(lost)} points, {count} times")
             for name, (count, lost) in found.errors.items()
         ],
         note=f"How much {ap} would rise if errors of a kind were mended (TIDE), of detections of any score; numbers of "
@@ -230,20 +231,12 @@ def plain(found: Summary, names: Sequence[str]) -> dict[str, Any]:
                 edges[:-1],
                 edges[1:],
                 bins.counts.tolist(),
-                *(map(_defined, column.tolist()) for column in (bins.scores, bins.precision, bins.quality)),
+                *(map(defined, column.tolist()) for column in (bins.scores, bins.precision, bins.quality)),
                 strict=True,
             )
         ],
     }
 
 
-def _defined(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
 def _score(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"

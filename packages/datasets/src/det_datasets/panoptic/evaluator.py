@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from det_datasets.evaluating import defined, percent, undefined_table, warn_of_missing
 from det_datasets.panoptic.classes import category_entries, stuff_labels
 from det_datasets.panoptic.quality import Quality, SegmentedImage, mean_quality
 from det_datasets.pixels import picture_of_ids
@@ -20,10 +20,7 @@ from detkit.interfaces import Dataset, Evaluator
 from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
-log = logging.getLogger(__name__)
-
 METRICS = ("PQ", "SQ", "RQ")
-UNDEFINED = "n/a (neither annotated nor predicted)"
 UNDEFINED_CLASSES = "no such class is annotated or predicted"
 _State = tuple[set[Any], Quality, State]
 
@@ -129,8 +126,7 @@ class PanopticEvaluator(Evaluator):
         self._log.merge(logs)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        if missing := len(self._dataset) - len(self._images):
-            log.warning("%d of %d images have no prediction; their segments count nowhere", missing, len(self._dataset))
+        warn_of_missing(len(self._dataset), len(self._images), "their segments count nowhere")
         self._by_class = self._quality.by_class()
         everything = range(len(self._names))
         groups = {"": everything, "_th": everything[: self._things], "_st": everything[self._things :]}
@@ -143,11 +139,11 @@ class PanopticEvaluator(Evaluator):
 
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         summary = [
-            (name, *(_percent(self._values.get(metric + ending)) for metric in METRICS))
+            (name, *(percent(self._values.get(metric + ending)) for metric in METRICS))
             for name, ending in (("all", ""), ("things", "_th"), ("stuff", "_st"))
         ]
         classes = [
-            (name, kind, *map(str, counts), *(_percent(value) for value in values))
+            (name, kind, *map(str, counts), *(percent(value) for value in values))
             for name, kind, counts, values in zip(
                 self._names,
                 ["thing"] * self._things + ["stuff"] * (len(self._names) - self._things),
@@ -157,7 +153,13 @@ class PanopticEvaluator(Evaluator):
             )
         ]
         columns = ("class", "kind", "found", "made up", "missed", *METRICS)
-        return [("Panoptic quality (%)", ("classes", *METRICS), summary), ("By class (%)", columns, classes)]
+        lacking = [name for name, *values in summary if "n/a" in values]
+        lacking += [self._names[label] for label in np.flatnonzero(np.isnan(self._by_class[:, 0]))]
+        return [
+            ("Panoptic quality (%)", ("classes", *METRICS), summary),
+            ("By class (%)", columns, classes),
+            *undefined_table(((name, "neither annotated nor predicted") for name in lacking), "classes"),
+        ]
 
     def reasons(self) -> Mapping[str, Mapping[str, str]]:
         return {"panoptic": dict.fromkeys(self._values, UNDEFINED_CLASSES)}
@@ -185,8 +187,4 @@ class PanopticEvaluator(Evaluator):
 
 
 def _defined(rows: NDArray[np.float64]) -> list[list[float | None]]:
-    return [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
-
-
-def _percent(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{100 * value:.1f}"
+    return [[defined(value) for value in row] for row in rows.tolist()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,12 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from det_datasets.evaluating import Table, defined, percent, undefined_table, warn_of_missing
 from detkit.atomic import write_whole
 from detkit.interfaces import Dataset, Evaluator
 from detkit.report.figures import Figure, Matrix
 from detkit.structures.prediction import Prediction
-
-log = logging.getLogger(__name__)
 
 METRICS = ("mIoU", "fwIoU", "mAcc", "pAcc")
 _State = tuple[set[Any], NDArray[np.int64]]
@@ -71,8 +69,7 @@ class SemanticEvaluator(Evaluator):
         self._images, self._counts = images, counts
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        if missing := len(self._dataset) - len(self._images):
-            log.warning("%d of %d images have no prediction; their pixels count nowhere", missing, len(self._dataset))
+        warn_of_missing(len(self._dataset), len(self._images), "their pixels count nowhere")
         right = self._counts.diagonal().astype(np.float64)
         truth, answer = self._counts.sum(axis=1), self._counts.sum(axis=0)[:-1]
         with np.errstate(invalid="ignore"):  # 0 / 0: classes that do not occur have no value
@@ -93,16 +90,13 @@ class SemanticEvaluator(Evaluator):
     def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
         columns = (self._share, self._iou, self._accuracy)
         rows = [
-            (name, *(_percent(value) for value in values))
+            (name, *(percent(value) for value in values))
             for name, *values in zip(self._names, *(column.tolist() for column in columns), strict=True)
         ]
-        tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
-            ("Pixels by class (%)", ("class", "of all", "IoU", "accuracy"), rows)
-        ]
-        if missing := [name for name, share in zip(self._names, self._share.tolist(), strict=True) if not share > 0]:
-            reasons = [(name, "the ground truth has no pixel of this class") for name in missing]
-            tables.append(("Undefined metrics", ("class", "reason"), reasons))
-        return tables
+        table: Table = ("Pixels by class (%)", ("class", "of all", "IoU", "accuracy"), rows)
+        lacking = [name for name, share in zip(self._names, self._share.tolist(), strict=True) if not share > 0]
+        reasons = ((name, "the ground truth has no pixel of this class") for name in lacking)
+        return [table, *undefined_table(reasons, "class")]
 
     def reasons(self) -> Mapping[str, Mapping[str, str]]:
         return {"semantic": dict.fromkeys(METRICS, "no pixel of the ground truth is labelled")}
@@ -119,15 +113,7 @@ class SemanticEvaluator(Evaluator):
     def save(self, folder: Path) -> None:
         """Write `semantic_per_class.json`."""
         values = {
-            name: {"IoU": _defined(iou), "accuracy": _defined(accuracy)}
+            name: {"IoU": defined(iou), "accuracy": defined(accuracy)}
             for name, iou, accuracy in zip(self._names, self._iou.tolist(), self._accuracy.tolist(), strict=True)
         }
         write_whole(folder / "semantic_per_class.json", msgspec.json.encode(values).decode())
-
-
-def _defined(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _percent(value: float) -> str:
-    return "n/a" if np.isnan(value) else f"{100 * value:.1f}"

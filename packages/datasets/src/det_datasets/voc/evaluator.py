@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from det_datasets.evaluating import (
+    Table,
+    checked_id,
+    checked_labels,
+    coco_truth,
+    percent,
+    undefined_table,
+    warn_of_missing,
+)
 from det_datasets.quads import corners
 from det_datasets.voc.precision import THRESHOLDS, Answers, average_precision
 from detkit.atomic import write_whole
@@ -22,12 +30,9 @@ from detkit.ops.rotated_iou import rotated_iou
 from detkit.results import ResultLog, State
 from detkit.structures.prediction import Prediction
 
-log = logging.getLogger(__name__)
-
 SECTIONS = ("voc07", "voc12")
 METRICS = ("AP", "AP50", "AP75")
 _FROM_ONE = np.array((1.0, 1.0, 0.0, 0.0))  # from edges to the first and the last pixel, counted from 1
-UNDEFINED = "n/a (no object that is not difficult)"
 
 
 class VocEvaluator(Evaluator):
@@ -48,12 +53,7 @@ class VocEvaluator(Evaluator):
     title: ClassVar[str] = "PASCAL VOC"
 
     def start(self, dataset: Dataset) -> None:
-        truth = dataset.ground_truth()
-        if not isinstance(truth, dict) or not {"images", "annotations"} <= truth.keys():
-            raise ValueError(
-                f"{type(dataset).__name__} has no COCO-style ground truth, which the evaluator 'voc' compares with; "
-                "use the evaluator of its format"
-            )
+        truth = coco_truth(dataset, "voc")
         self._log = ResultLog()
         self._names = dataset.categories.names
         self._images = [entry["id"] for entry in truth["images"]]
@@ -69,15 +69,8 @@ class VocEvaluator(Evaluator):
         self._values = np.full((len(self._names), len(SECTIONS), len(THRESHOLDS)), np.nan)
 
     def add(self, prediction: Prediction, info: Mapping[str, Any]) -> None:
-        image_id = info["image_id"]
-        if image_id not in self._truth:
-            raise ValueError(f"a prediction for image {image_id!r}, which the dataset does not have")
-        labels = prediction.labels.numpy(force=True).astype(np.int64)
-        if len(labels) and labels.max() >= len(self._names):
-            raise ValueError(
-                f"a prediction for image {image_id} has label {labels.max()}, but the dataset has {len(self._names)} "
-                "categories; was the model trained on others?"
-            )
+        image_id = checked_id(info, self._truth)
+        labels = checked_labels(prediction, image_id, len(self._names))
         boxes = prediction.boxes.numpy(force=True).astype(np.float64)
         if (boxes.shape[1] == 5) != self._rotated:
             kinds = ("rotated", "upright") if boxes.shape[1] == 5 else ("upright", "rotated")
@@ -100,8 +93,7 @@ class VocEvaluator(Evaluator):
         self._log.merge(states)
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        if missing := len(self._images) - len(self._log):
-            log.warning("%d of %d images have no prediction; their objects count as missed", missing, len(self._images))
+        warn_of_missing(len(self._images), len(self._log), "their objects count as missed")
         columns = self._columns()
         self._values[:] = np.nan
         for label, objects in enumerate(self._objects):
@@ -134,10 +126,11 @@ class VocEvaluator(Evaluator):
         names = [f"{metric} ({section[3:]})" for section in SECTIONS for metric in METRICS]
         rows = []
         for name, objects, values in zip(self._names, self._objects, self._values, strict=True):
-            each = [value for section in values for value in _summary(section[None])]
-            cells = [UNDEFINED if not objects or value is None else f"{100 * value:.1f}" for value in each]
+            cells = [percent(value) for section in values for value in _summary(section[None])]
             rows.append((name, str(objects), *cells))
-        return [("VOC's AP of boxes (%)", ("class", "objects", *names), rows)]
+        table: Table = ("VOC's AP of boxes (%)", ("class", "objects", *names), rows)
+        lacking = [name for name, objects in zip(self._names, self._objects, strict=True) if not objects]
+        return [table, *undefined_table(((name, "no object that is not difficult") for name in lacking), "class")]
 
     def reasons(self) -> Mapping[str, Mapping[str, str]]:
         return {section: dict.fromkeys(METRICS, "no class has an object that is not difficult") for section in SECTIONS}
