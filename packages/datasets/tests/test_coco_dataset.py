@@ -12,8 +12,10 @@ import torch
 from hotcoco import mask as rle
 
 from det_datasets.coco.dataset import CocoDataset
+from det_datasets.coco.evaluator import CocoEvaluator
 from det_datasets.shapes.make import run_lengths
 from detkit.data.targets import rasterized
+from detkit.structures.prediction import Prediction
 
 Write = Callable[..., CocoDataset]
 HEIGHT, WIDTH = 30, 40
@@ -186,6 +188,21 @@ def test_annotations_of_unlisted_images_are_left_out_and_counted(coco: Write) ->
     dataset = coco([{"bbox": BOX, "image_id": 9}, {"bbox": BOX}])
     assert dataset.problems["belong to images that the file does not list: left out"] == 1
     assert len(dataset.ground_truth()["annotations"]) == 1
+
+
+@pytest.mark.parametrize(("value", "difficult"), [(1, True), (0, False), (True, True), (None, False), (1.0, True)])
+def test_ignore_makes_an_object_difficult_in_training_and_evaluation(coco: Write, value: Any, difficult: bool) -> None:
+    dataset = coco([{"bbox": BOX, "ignore": value}, {"bbox": BOX}])
+    assert len(dataset.labels(0)) == 2  # it is trained with
+    assert dataset.difficult(0).tolist() == [difficult, False]
+    evaluator = CocoEvaluator()
+    evaluator.start(dataset)
+    x, y, width, height = BOX
+    boxes = torch.tensor([[x, y, x + width, y + height]], dtype=torch.float32)
+    found = Prediction((HEIGHT, WIDTH), boxes=boxes, labels=dataset.labels(0)[:1], scores=torch.ones(1))
+    evaluator.add(found, {"image_id": 1})
+    recall = evaluator.compute()["bbox"]["AR100"]
+    assert recall == pytest.approx(1.0 if difficult else 0.5)  # of one object, or of two
 
 
 def test_categories_without_annotations_are_named(coco: Write) -> None:

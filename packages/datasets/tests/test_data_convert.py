@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from det_datasets.annotated import AnnotatedImages
 from det_datasets.coco.write import CocoWriter
 from det_datasets.shapes.make import make_shapes
 from detkit.cli.main import main
@@ -97,6 +98,103 @@ def test_what_a_format_cannot_hold_is_counted(shapes: Path, tmp_path: Path, caps
     dataset = open_split(shapes)
     masks = sum(int(dataset.target(index)["has_mask"].sum()) for index in range(len(dataset)))
     assert f"WARNING train has {masks} masks, what was written 0" in capsys.readouterr().err
+
+
+def differences(source: Path, out: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """What `convert` says of train."""
+    capsys.readouterr()
+    written(source, out, *options)
+    lines = capsys.readouterr().err.splitlines()
+    return {
+        line.replace("what was written ", "") for line in lines if line.startswith(("WARNING train", "note: train"))
+    }
+
+
+def edited(shapes: Path, **changes: Any) -> dict[str, Any]:
+    """Change the first object of train, and its image; the file."""
+    file = shapes / "train" / "annotations.json"
+    data: dict[str, Any] = json.loads(file.read_text())
+    entry = next(each for each in data["annotations"] if not each["iscrowd"])
+    entry |= changes
+    image = next(each for each in data["images"] if each["id"] == entry["image_id"])
+    image["camera"] = "left"
+    file.write_text(json.dumps(data))
+    return data
+
+
+def test_what_yolo_cannot_hold(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = edited(shapes, ignore=1, attributes={"colour": "red"})
+    objects = len(data["annotations"])
+    crowds = sum(entry["iscrowd"] for entry in data["annotations"])
+    found = differences(shapes, tmp_path / "out", "--format", "yolo", "task=segment", capsys=capsys)
+    assert found == {
+        f"WARNING train has {objects} objects, {objects - crowds}",
+        f"WARNING train has {crowds} crowds, 0",
+        f"WARNING train has {objects} masks, {objects - crowds}",
+        "WARNING train has 1 difficult objects, 0",
+        "WARNING train has 1 objects with `attributes`, 0",
+        "WARNING train has 1 images with `camera`, 0",
+        "WARNING train has 5 classes with `supercategory`, 0",
+    }
+
+
+def test_crowds_become_difficult_objects_in_voc(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crowds = sum(entry["iscrowd"] for entry in edited(shapes, ignore=1, truncated=1)["annotations"])
+    found = differences(shapes, tmp_path / "out", "--format", "voc", capsys=capsys)
+    assert f"WARNING train has {crowds} crowds, 0" in found
+    assert f"note: train has 1 difficult objects, {1 + crowds}" in found
+    assert "WARNING train has 1 truncated objects, 0" in found
+
+
+def test_rotated_boxes_that_are_made_and_names_that_change(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = shapes / "train" / "annotations.json"
+    data = json.loads(file.read_text())
+    data["categories"][0]["name"] = "round thing"
+    file.write_text(json.dumps(data))
+    classes, objects = len(data["categories"]), len(data["annotations"])
+    options = ("--format", "dota", "--splits", "train")
+    found = differences(shapes, tmp_path / "out", *options, capsys=capsys)
+    assert f"note: train has 0 rotated boxes, {objects}" in found
+    assert f"WARNING train has {classes} classes of that name, {classes - 1}" in found
+
+
+def test_lists_of_categories_of_lvis(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lvis = written(shapes, tmp_path / "lvis", "--format", "lvis")
+    found = differences(lvis, tmp_path / "voc", "--format", "voc", capsys=capsys)
+    assert "WARNING train has 6 images with `neg_category_ids`, 0" in found
+    found = differences(lvis, tmp_path / "coco", "--format", "coco", capsys=capsys)
+    assert found == set()
+
+
+def test_boxes_of_masks_are_counted_by_the_reader(shapes: Path) -> None:
+    file = shapes / "train" / "annotations.json"
+    data = json.loads(file.read_text())
+    del data["annotations"][0]["bbox"]
+    file.write_text(json.dumps(data))
+    assert open_split(shapes).problems["have no box: that of their mask is taken"] == 1
+
+
+def test_keypoints_of_other_formats_keep_their_names(tmp_path: Path) -> None:
+    make_shapes(tmp_path / "shapes", images=3, val_images=1, size=64, keypoints=True)
+    yolo = written(tmp_path / "shapes", tmp_path / "yolo", "--format", "yolo")
+    before, after = open_split(yolo), open_split(written(yolo, tmp_path / "coco", "--format", "coco"))
+    assert before.categories.keypoints is not None
+    assert after.categories.keypoints == before.categories.keypoints
+
+
+def test_flags_of_a_mixture_are_those_of_its_datasets(shapes: Path, tmp_path: Path) -> None:
+    voc = written(shapes, tmp_path / "voc", "--format", "voc")
+    (tmp_path / "mixed.yaml").write_text("train: [{data: voc}, {data: voc, member: again}]")
+    dataset = open_split(voc)
+    assert isinstance(dataset, AnnotatedImages)
+    difficult = sum(int(dataset.difficult(index).sum()) for index in range(len(dataset)))
+    again = open_split(written(tmp_path / "mixed.yaml", tmp_path / "again", "--format", "voc"))
+    assert isinstance(again, AnnotatedImages)
+    assert sum(int(again.difficult(index).sum()) for index in range(len(again))) == 2 * difficult > 0
 
 
 @pytest.mark.parametrize(("how", "linked"), [("link", 2), ("symlink", 1), ("copy", 1)])

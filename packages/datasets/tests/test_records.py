@@ -197,3 +197,16 @@ def test_each_image_needs_labels_and_proposals_if_others_have_them() -> None:
         Records([record(image_id=1), record(image_id=2, proposal_boxes=np.zeros((0, 4)))], ["a"])
     with pytest.raises(ValueError, match="need numbers as their image_id"):
         Records([record(image_id="x", proposal_boxes=np.zeros((0, 4)))], ["a"])
+
+
+def test_files_that_are_not_read_are_named() -> None:
+    data = Records([record(sem_seg_file_name="a.png", pan_seg_file_name="b.png")], ["a"])
+    said = " ".join(data.problems)
+    assert "semantic_categories=NAMES" in said
+    assert "pan_seg_file_name" in said
+
+
+def test_segments_instead_of_annotations_are_an_error() -> None:
+    alone = {"file_name": "a.png", "height": 10, "width": 20, "pan_seg_file_name": "b.png", "segments_info": []}
+    with pytest.raises(ValueError, match="pan_seg_file_name and segments_info instead of annotations"):
+        Records([alone], ["a"])

@@ -69,6 +69,7 @@ def _check(source: str, splits: Mapping[str, Openable], json_file: str | None, f
     from rich.progress import Progress
 
     from detkit.data.check import check
+    from detkit.data.written import DATA
 
     with Progress(transient=True, console=Console(stderr=True)) as bar:
         tasks = {name: bar.add_task(f"reading {name}", total=None) for name in splits}
@@ -82,8 +83,8 @@ def _check(source: str, splits: Mapping[str, Openable], json_file: str | None, f
             _show(report)
     if fix is None:
         return int(any(report.findings.errors for report in reports.values()))
-    _fix(reports, checks, fix, images)
-    click.echo(f"wrote {fix}; read it with data={fix / 'data.yaml' if images == 'keep' else fix}", err=True)
+    named = _fix(reports, checks, fix, images)
+    click.echo(f"wrote {fix}; read it with data={fix / DATA if named else fix}", err=True)
     return 0
 
 
@@ -110,7 +111,8 @@ def _write_json(source: str, reports: Mapping[str, SplitReport], file: str) -> N
     write_whole(path, text + "\n")
 
 
-def _fix(reports: Mapping[str, SplitReport], checks: Mapping[str, SourceCheck], out: Path, images: str) -> None:
+def _fix(reports: Mapping[str, SplitReport], checks: Mapping[str, SourceCheck], out: Path, images: str) -> bool:
+    """Write a corrected copy; whether a file names its splits, so that this is what is to be read."""
     from tempfile import TemporaryDirectory
 
     import click
@@ -118,8 +120,11 @@ def _fix(reports: Mapping[str, SplitReport], checks: Mapping[str, SourceCheck], 
     from detkit.atomic import new_folder
     from detkit.config import build
     from detkit.data.check import TRAIN, leaks_of
+    from detkit.data.source import DEFAULT_READER
+    from detkit.data.written import DATA, name_splits
     from detkit.interfaces import DatasetWriter
 
+    others = {name: look.others() for name, look in checks.items()}
     writer = build({"name": "coco", "images": images}, DatasetWriter)
     with new_folder(out) as folder, TemporaryDirectory() as scratch:
         corrected = {}
@@ -132,10 +137,17 @@ def _fix(reports: Mapping[str, SplitReport], checks: Mapping[str, SourceCheck], 
             except ValueError as error:
                 raise ValueError(f"{name} cannot be corrected: {error}") from None
         writer.write(corrected, folder)
+        if any(others.values()):
+            name_splits(folder, others)
     for name, report in reports.items():
         for code, problem, count in report.findings:
             if problem.fix and not (code == "image-leak" and name != TRAIN):
                 click.echo(f"{name}: {problem.text} ({count}): {problem.fix}", err=True)
+        if others[name]:
+            click.echo(f"{name}: {DATA} opens it with {', '.join(others[name])} of the source, not copied", err=True)
+        if report.reader != DEFAULT_READER:
+            click.echo(f"{name}: was {report.reader}; the copy is in COCO's format, read as {DEFAULT_READER}", err=True)
+    return images == "keep" or any(others.values())
 
 
 def _show(report: SplitReport) -> None:

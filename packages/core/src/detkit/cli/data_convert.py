@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
 
+    from detkit.interfaces import Dataset, DatasetWriter
+
 _HELP = """Write SOURCE (what `data=` takes) into the new folder OUT, in another format.
 
-KEY=VALUE are options of the format. What the format cannot express is counted at the end.
+KEY=VALUE are options of the format. What the format could not hold, and what was made for it, is counted at the end.
 """
 
 
@@ -36,13 +39,23 @@ def command() -> click.Command:
 def _run(
     source: str, out: Path, options: tuple[str, ...], name: str | None, splits: str | None, images: str | None
 ) -> None:
-    import click
+    writer = writer_of(name, options, images)
+    write(writer, chosen(source, splits), out)
 
-    from detkit.cli.running import without_warnings
+
+def writer_of(name: str | None, options: Sequence[str], images: str | None = None) -> DatasetWriter:
+    """The writer of a format.
+
+    Args:
+        name: of the format.
+        options: KEY=VALUE.
+        images: what it does with image files, if it has the choice.
+
+    Raises:
+        ValueError: there is no such format, which lists them all, or it does not take these options.
+    """
     from detkit.config import build
     from detkit.config.overrides import apply, from_arguments
-    from detkit.data.convert import convert
-    from detkit.data.source import find_splits
     from detkit.interfaces import DatasetWriter
     from detkit.plugins import registry
 
@@ -58,17 +71,44 @@ def _run(
         if "images" not in inspect.signature(registry().load("dataset_writer", name)).parameters:
             raise ValueError(f"the format {name} always gets image files of its own; leave out --images")
         arguments["images"] = images
-    writer = build({"name": name, **arguments}, DatasetWriter)
+    writer: DatasetWriter = build({"name": name, **arguments}, DatasetWriter)
+    return writer
+
+
+def chosen(source: str, splits: str | None) -> dict[str, Dataset]:
+    """The splits of a data source, or those of them that are named, opened.
+
+    Raises:
+        ValueError: it has no such split.
+    """
+    from detkit.data.source import find_splits
+
     found = find_splits(source)
-    chosen = list(found) if splits is None else [each.strip() for each in splits.split(",")]
-    if missing := [each for each in chosen if each not in found]:
+    names = list(found) if splits is None else [each.strip() for each in splits.split(",")]
+    if missing := [each for each in names if each not in found]:
         raise ValueError(f"{source} has no split {missing[0]!r}; it has: {', '.join(found)}")
-    datasets = {each: found[each].open() for each in chosen}
+    return {each: found[each].open() for each in names}
+
+
+def write(writer: DatasetWriter, datasets: Mapping[str, Dataset], out: Path) -> None:
+    """Write datasets into a folder, and say what was lost.
+
+    Args:
+        writer: of the format.
+        datasets: by their splits.
+        out: the folder.
+    """
+    import click
+
+    from detkit.cli.running import without_warnings
+    from detkit.data.convert import convert
+    from detkit.data.written import DATA
+
     with without_warnings():  # the same again, of what was written
-        losses = convert(datasets, writer, out)
+        differences = convert(datasets, writer, out)
     for split, dataset in datasets.items():
         click.echo(f"{split}: {len(dataset)} images")
-    for loss in losses:
-        click.echo(f"WARNING {loss}", err=True)
-    data = out / "data.yaml" if arguments.get("images") == "keep" else out
-    click.echo(f"wrote {out} as {name}; read it with data={data}")
+    for each in sorted(differences, key=lambda each: not each.lost):
+        click.echo(f"{'WARNING' if each.lost else 'note:'} {each}", err=True)
+    data = out / DATA if getattr(writer, "images", None) == "keep" else out
+    click.echo(f"wrote {out}; read it with data={data}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import click
@@ -68,6 +69,7 @@ def _run(
     from detkit.data.divide import divide
     from detkit.data.source import find_splits
     from detkit.data.subset import Subset
+    from detkit.data.written import DATA
     from detkit.interfaces import DatasetWriter
 
     shares = _shares(parts)
@@ -84,7 +86,7 @@ def _run(
     with new_folder(out) as folder:
         build({"name": "coco", "images": images}, DatasetWriter).write(subsets, folder)
     _show(dataset, subsets)
-    click.echo(f"wrote {out}; read it with data={out / 'data.yaml' if images == 'keep' else out}")
+    click.echo(f"wrote {out}; read it with data={out / DATA if images == 'keep' else out}")
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -106,9 +108,12 @@ def _groups(dataset: Dataset, wanted: str) -> list[str]:
     """What decides which images stay together, of each image."""
     import re
 
-    truth = dataset.ground_truth() if wanted.isidentifier() else None
-    if isinstance(truth, dict) and any(wanted in entry for entry in truth.get("images", ())):
-        fields = {entry["id"]: entry.get(wanted) for entry in truth["images"]}
+    images: list[dict[str, Any]] = []
+    if wanted.isidentifier():
+        with suppress(ValueError):  # not in COCO's form
+            images = dataset.streamed_truth()[0]["images"]
+    if any(wanted in entry for entry in images):
+        fields = {entry["id"]: entry.get(wanted) for entry in images}
         ids = [dataset.image_id(index) for index in range(len(dataset))]
         return [f"{fields[id]!r}" if fields.get(id) is not None else f"without: {id}" for id in ids]
     try:

@@ -114,6 +114,11 @@ class SourceCheck(ABC):
             ValueError: nothing is left.
         """
 
+    def others(self) -> Mapping[str, Any]:
+        """Arguments of the reader that a corrected copy is to be opened with, too, as the split was; paths are
+        absolute. Besides those of what is written into the copy, which are none of these."""
+        return {}
+
 
 class OpenedCheck(SourceCheck):
     """A look through the samples of a dataset, for formats without a check of their own."""

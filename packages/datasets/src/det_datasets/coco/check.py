@@ -19,6 +19,10 @@ from detkit.data.check import ClassCount, Seen, SourceCheck, SplitReport, look_a
 from detkit.data.stores.store import ImageStore, local_file, open_store
 from detkit.interfaces import Dataset
 
+_PATHS = ("proposals", "panoptic", "panoptic_annotations")
+_OTHERS = ("min_keypoints", *_PATHS)
+"""Arguments that `CocoWriter` writes nothing of."""
+
 
 @dataclass
 class _Image:
@@ -98,7 +102,15 @@ class CocoCheck(SourceCheck):
         }
         repaired = self._repaired(lambda code, text, **where: None)
         write_coco(path, head, (entry for entry, _ in repaired if entry["image_id"] in kept))
-        return self._reader(**{**self._arguments, "annotations": path})
+        return self._reader(**{**self._arguments, "annotations": path, **self._everything()})
+
+    def others(self) -> Mapping[str, Any]:
+        given = ((key, self._arguments.get(key)) for key in _OTHERS)
+        return {key: str(Path(value).resolve()) if key in _PATHS else value for key, value in given if value}
+
+    def _everything(self) -> dict[str, Any]:
+        """Arguments with which the reader leaves no image out."""
+        return {"min_keypoints": 0} if "min_keypoints" in self._arguments else {}
 
     def _open(self) -> tuple[ImageStore, PixelLabels | None]:
         missing = [key for key in ("images", "annotations") if self._arguments.get(key) is None]
@@ -231,7 +243,8 @@ class CocoCheck(SourceCheck):
         """All annotations that can be used, corrected, and which have a mask. The same each time."""
         used: set[int] = set()
         last = self._last_id
-        keypoints = {id: len(entry.get("keypoints") or ()) for id, entry in self._categories.items()}
+        said = (self._arguments.get("keypoints") or {}).get("names")
+        keypoints = {id: len(said or entry.get("keypoints") or ()) for id, entry in self._categories.items()}
         for number, raw in enumerate(self._annotations):
             entry = _value(raw)
             if not self._is_read(entry):

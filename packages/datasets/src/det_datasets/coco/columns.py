@@ -169,6 +169,7 @@ class _Table:
             boxes[turned] = numbers[starts[turned, None] + np.arange(5)]
             kept[turned] = (boxes[turned, 2] > 0) & (boxes[turned, 3] > 0)
         nothing = ~kept & (counts < 0)
+        _count(problems, "have no box: that of their mask is taken", (kept & (counts <= 0)).sum())
         _count(problems, "have neither a usable box nor a usable mask: left out", nothing.sum())
         _count(problems, "have an empty box: left out", (~kept & ~nothing).sum())
         return boxes, kept

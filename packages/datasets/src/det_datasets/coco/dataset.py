@@ -127,6 +127,7 @@ class CocoDataset(AnnotatedImages):
         if self._said_keypoints and self.categories.keypoints is not None:
             described = [entry for entry in head["categories"] if entry.get("keypoints")]
             for entry in described or head["categories"]:
+                entry.pop("sigmas", None)
                 entry |= description(self.categories.keypoints)
         return head, annotations
 

@@ -12,11 +12,11 @@ import msgspec
 from PIL import Image
 
 from det_datasets.pixels import write_names
+from detkit.data.written import DATA
 from detkit.interfaces import Dataset, DatasetWriter
 
 Images = Literal["copy", "link", "symlink", "keep"]
 Annotations = Iterator[dict[str, Any]]
-DATA = "data.yaml"
 
 
 class CocoWriter(DatasetWriter):

@@ -25,8 +25,9 @@ class Records(AnnotatedImages):
     Of a dict are read `file_name`, `height`, `width`; `image_id`, a number or text, by default the position in the
     list; `annotations`, each with `bbox`, `bbox_mode`, `category_id` from 0, and perhaps `segmentation` (polygons or
     RLE), `keypoints` (in the plane, as Detectron2 has them: pixels' centres at halves) and `iscrowd`;
-    `sem_seg_file_name`; `proposal_boxes`, `proposal_objectness_logits` and `proposal_bbox_mode`. One box of five
-    numbers makes all boxes rotated. Other keys are not looked at.
+    `sem_seg_file_name`, if `semantic_categories` are given; `proposal_boxes`, `proposal_objectness_logits` and
+    `proposal_bbox_mode`. One box of five numbers makes all boxes rotated. `pan_seg_file_name` is not read: `problems`
+    counts it. Other keys are not looked at.
 
     Args:
         records: the dicts.
@@ -53,6 +54,7 @@ class Records(AnnotatedImages):
         if isinstance(categories, str) or not len(named):
             raise ValueError(f"categories is {categories!r}; the names of the classes are needed, label 0 first")
         entries = ordered(records)
+        _note_unread(records, problems, pixels=bool(semantic_categories))
         pixels = _LabelFiles(entries, Path(images), semantic_categories) if semantic_categories else None
         super().__init__(
             source=Path("list of dicts"),
@@ -64,6 +66,29 @@ class Records(AnnotatedImages):
         )
         if any("proposal_boxes" in record for _, record in entries):
             self._proposals = proposal_table(Path("list of dicts"), _proposals(entries))
+
+
+def _note_unread(records: Sequence[Mapping[str, Any]], problems: Counter[str], *, pixels: bool) -> None:
+    """Count the files that are named and not read.
+
+    Raises:
+        ValueError: objects come from panoptic segments alone.
+    """
+    named = {key: [each for each in records if key in each] for key in ("sem_seg_file_name", "pan_seg_file_name")}
+    if panoptic := named["pan_seg_file_name"]:
+        if not any("annotations" in record for record in records):
+            raise ValueError(
+                f"{panoptic[0]['file_name']} has pan_seg_file_name and segments_info instead of annotations, which "
+                "cannot be read from dicts; the dataset reader 'coco-panoptic' reads the JSON file and the pictures"
+            )
+        problems["have pan_seg_file_name, which is not read from dicts (the reader 'coco' has `panoptic`)"] = len(
+            panoptic
+        )
+    if named["sem_seg_file_name"] and not pixels:
+        problems[
+            "have sem_seg_file_name, which is not read without the names of its classes; give "
+            "Records(..., semantic_categories=NAMES) as data"
+        ] = len(named["sem_seg_file_name"])
 
 
 class _LabelFiles(PixelLabels):

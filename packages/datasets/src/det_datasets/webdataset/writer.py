@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tarfile
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
+from det_datasets.by_image import by_image
 from det_datasets.copies import image_names, write_image
 from det_datasets.webdataset.dataset import CATEGORIES
 from detkit.data.image import IMAGE_SUFFIXES
@@ -41,20 +41,24 @@ class WebDatasetWriter(DatasetWriter):
         folder.mkdir(parents=True, exist_ok=True)
         names, categories = image_names(splits), None
         for split, dataset in splits.items():
-            truth = dataset.ground_truth()
-            if categories not in (None, truth["categories"]):
+            head, entries = dataset.streamed_truth()
+            if categories not in (None, head["categories"]):
                 raise ValueError(f"the categories of {split} are not those of the other splits; one list is needed")
-            categories = truth["categories"]
-            self._write_split(split, dataset, truth, names[split], folder)
+            categories = head["categories"]
+            with by_image(entries, folder) as annotations:
+                self._write_split(split, dataset, head["images"], annotations, names[split], folder)
         (folder / CATEGORIES).write_bytes(msgspec.json.format(msgspec.json.encode(categories)))
 
     def _write_split(
-        self, split: str, dataset: Dataset, truth: Mapping[str, Any], names: list[str], folder: Path
+        self,
+        split: str,
+        dataset: Dataset,
+        listed: list[dict[str, Any]],
+        annotations: Callable[[int | str], list[dict[str, Any]]],
+        names: list[str],
+        folder: Path,
     ) -> None:
-        images = {entry["id"]: entry for entry in truth["images"]}
-        annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for entry in truth["annotations"]:
-            annotations[entry["image_id"]].append({key: entry[key] for key in entry if key != "image_id"})
+        images = {entry["id"]: entry for entry in listed}
         for shard, first in enumerate(range(0, len(dataset), self.shard_size)):
             path = folder / f"{split}-{shard:06}.tar"
             with tarfile.open(path, "w") as tar, TemporaryDirectory() as scratch:
@@ -62,7 +66,7 @@ class WebDatasetWriter(DatasetWriter):
                     image = Path(scratch) / write_image(dataset, index, Path(scratch), names[index], _FORMATS)
                     id = dataset.image_id(index)
                     text = image.with_suffix(".json")
-                    text.write_bytes(msgspec.json.encode(_entry(images[id], annotations[id])))
+                    text.write_bytes(msgspec.json.encode(_entry(images[id], annotations(id))))
                     for file in (image, text):
                         tar.add(file, file.name, filter=_plain)
                         file.unlink()
