@@ -101,7 +101,7 @@ def test_frequencies_come_from_a_file(content: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frequencies", "message"),
     [
-        ((), r"has 0 class_frequencies for 3 classes; training needs one number"),
+        ((), r"has 0 class_frequencies for 3 classes; losses need one number"),
         ((1, 2), r"has 2 class_frequencies for 3 classes"),
         ((1, 2, -1), r"one number from 0 on for each class"),
         (Path("nowhere.json"), r"nowhere.json cannot be read"),

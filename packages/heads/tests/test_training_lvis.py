@@ -8,6 +8,7 @@ import pytest
 import det_heads
 import detkit
 from det_datasets.lvis.make import make_lvis
+from detkit.cli.main import main
 from detkit.config import Config
 
 RECIPES = Path(det_heads.__file__).parent / "recipes"
@@ -44,6 +45,10 @@ def test_recipes_are_trained_on_lvis_and_evaluated_as_lvis_is(recipe: str, tmp_p
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     evaluated = next(line for line in lines if "bbox/AP" in line)
     assert {"bbox/APr", "segm/APr", "segm/AR300"} <= evaluated.keys()
+    arguments = ["eval", str(out), f"data={tmp_path / 'lvis'}", "--out", str(tmp_path / "eval"), "--workers", "0"]
+    assert main([*arguments, "--losses", "--no-report"]) == 0
+    measured = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert measured["validation"]["loss"] > 0
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*lvis*.yaml")))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import platform
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,13 @@ def save_model(
     return folder
 
 
-def load(source: str | Path, *, device: str | torch.device = "cpu", categories: Categories | None = None) -> Detector:
+def load(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    categories: Categories | None = None,
+    class_frequencies: Callable[[], Sequence[float]] | None = None,
+) -> Detector:
     """Load a model in evaluation mode.
 
     Args:
@@ -99,6 +105,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu", categories: 
         categories: the classes of a model from a recipe; by default COCO's if the recipe is for COCO, its person with
             keypoints if it is for those, else "class 1" to "class 80". Classes of pixels likewise, 54 for COCO. A model
             directory has its own.
+        class_frequencies: gives how often each class occurs, to a model directory whose losses ask for it and whose
+            config does not say. Only losses need it.
 
     Raises:
         ValueError: nothing there, an unknown recipe, a broken file, or weights of another model; says which.
@@ -115,7 +123,10 @@ def load(source: str | Path, *, device: str | torch.device = "cpu", categories: 
     meta = read_meta(folder)
     own = Categories.from_dict(meta["categories"])
     pixels = Categories.from_dict(meta["semantic_categories"]) if "semantic_categories" in meta else None
-    model = _build(read_config(folder), own, pixels, folder, meta)
+    wiring: dict[str, Any] = {"categories": own, "semantic_categories": pixels}
+    if class_frequencies is not None:
+        wiring["class_frequencies"] = class_frequencies
+    model = _build(read_config(folder), wiring, folder, meta)
     if model.input != InputSpec.from_dict(meta["input"]):
         raise ValueError(
             f"{folder}: config.yaml and meta.json disagree on the input ({model.input.to_dict()}, {meta['input']}); "
@@ -211,13 +222,12 @@ def versions() -> dict[str, str]:
 
 def _build(
     config: Mapping[str, Any],
-    categories: Categories,
-    semantic_categories: Categories | None,
+    wiring: Mapping[str, Any],
     folder: Path,
     meta: Mapping[str, Any],
 ) -> Detector:
     try:
-        model = build(config, Detector, categories=categories, semantic_categories=semantic_categories)
+        model = build(config, Detector, **wiring)
     except ValueError as error:
         absent = sorted(set(meta["versions"]) - set(versions()))
         hint = f" (it was saved with {', '.join(absent)}, not installed here)" if absent else ""

@@ -26,7 +26,8 @@ class FederatedLoss:
         classes: how many in each image, background and those of its regions included.
         class_frequencies: how often each class occurs, as numbers in the order of the labels; or a JSON file with such
             a list, or with LVIS's `categories`, whose `image_count` is taken (an annotation file, or the list alone).
-            By default training counts in how many images of the dataset a class occurs. Only training needs them.
+            By default training, and `detkit eval --losses`, count in how many images of the dataset a class occurs.
+            Only losses need them.
         power: classes are drawn in proportion to their frequency to this power.
     """
 
@@ -84,7 +85,8 @@ class FederatedClasses:
             if len(frequencies) != self.num_classes or min(frequencies) < 0:
                 raise ValueError(
                     f"the federated loss has {len(frequencies)} class_frequencies for {self.num_classes} classes; "
-                    "training needs one number from 0 on for each class, or a file with them"
+                    "losses need one number from 0 on for each class, or a file with them, in the config or as "
+                    "`class_frequencies` of detkit.load"
                 )
             self._weights = torch.tensor(frequencies, dtype=torch.float64) ** self.loss.power
         self._weights = self._weights.to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
             ["--out"], type=click.Path(path_type=Path), help="Folder for results [default: runs/eval-NAME-N]."
         ),
         click.Option(["--report/--no-report"], default=True, help="Write report.html [default: yes]."),
-        click.Option(["--losses"], is_flag=True, help="Also compute the losses on these images."),
+        click.Option(["--losses"], is_flag=True, help="Also compute the mean losses on these images."),
         click.Option(["--batch-size"], type=click.IntRange(1), default=1, show_default=True, help="Images at a time."),
         click.Option(["--workers"], type=click.IntRange(0), default=2, show_default=True, help="That load images."),
         click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
@@ -97,7 +98,9 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 
     found = apply({}, from_arguments(arguments))
     if unknown := sorted(set(found) - set(_KEYS)):
-        raise ValueError(f"detkit eval does not know {', '.join(unknown)}; there are {', '.join(_KEYS)}")
+        raise ValueError(
+            f"detkit eval does not know {', '.join(unknown)}; there are {', '.join(_KEYS[:-1])} and {_KEYS[-1]}"
+        )
     if not isinstance(found.get("data"), str):
         raise ValueError("give data=PATH: a folder with images and annotations, or a YAML file that names its splits")
     return found
@@ -115,6 +118,7 @@ def _run(
     device: str,
     optimize: bool,
 ) -> None:
+    from detkit.data.samplers import frequencies
     from detkit.data.source import find_splits
     from detkit.engine.processes import Processes
     from detkit.engine.run import write_json
@@ -128,8 +132,9 @@ def _run(
         raise ValueError(f"{options['data']} has no split {split!r}; it has: {', '.join(splits)}")
     tta, tile = _augmentation(options.get("tta")), _tiling(options.get("tile"))
     with Processes(device) as processes:
-        model = load(source, device=processes.device)
         dataset = splits[split].open()
+        counted = partial(frequencies, dataset) if losses else None
+        model = load(source, device=processes.device, class_frequencies=counted)
         evaluators = _evaluators(source, options.get("evaluators"), model, dataset, report=report)
         missing = [name for relabelling in relabellings_of(model, dataset) for name in relabelling.missing]
         metrics = evaluate(
@@ -149,8 +154,8 @@ def _run(
         out.mkdir(parents=True, exist_ok=True)
         for evaluator in evaluators:
             evaluator.save(out)
-        reasons = reasons_of(evaluators, metrics)
-        write_json(out / "metrics.json", {**metrics, "reasons": reasons})
+        write_json(out / "metrics.json", metrics)
+        write_json(out / "reasons.json", reasons_of(evaluators, metrics))
         if report:
             settings = {
                 "batch size": batch_size,
