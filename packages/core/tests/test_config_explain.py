@@ -34,6 +34,12 @@ def test_defaults_and_bases_are_origins_too() -> None:
     assert "filled in where it is left out: the number of classes" in explain("model.heads.0.num_classes", config)
 
 
+def test_a_list_of_slots_lists_what_fits() -> None:
+    text = explain("transforms")
+    assert "  every transform:\n" in text
+    assert "    flip  " in text
+
+
 def test_a_slot_lists_what_fits_and_what_was_chosen() -> None:
     text = explain("model.backbone", Config.load("sample/first"))
     assert "  every backbone:\n" in text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,24 @@ def test_a_source_that_is_none_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file or folder"):
         open_split(tmp_path / "nowhere")
     (tmp_path / "data.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"neither a folder nor a \.yaml file"):
+    with pytest.raises(ValueError, match=r"neither a folder nor a \.yaml file.*annotations: data\.json"):
         open_split(tmp_path / "data.json")
+
+
+def test_a_folder_beside_a_source_leads_to_it(folder: Path) -> None:
+    inner = folder / "images"
+    inner.mkdir()
+    with pytest.raises(ValueError, match=f"did you mean data={re.escape(str(folder))}\\?"):
+        open_split(inner)
+
+
+def test_a_folder_with_sources_names_them(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outer = tmp_path_factory.mktemp("outer")
+    folder.rename(outer / "letters")
+    (outer / "data.yaml").write_text("train: {name: acme/letters, file: letters/train.txt}")
+    (outer / "notes.yaml").write_text("- none")
+    with pytest.raises(ValueError, match=r"did you mean data=\S+/data\.yaml or data=\S+/letters\?"):
+        open_split(outer)
 
 
 def test_without_readers_the_package_to_install_is_named(tmp_path: Path) -> None:

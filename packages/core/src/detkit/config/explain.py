@@ -39,7 +39,8 @@ def explain(key: str, config: Config | None = None) -> str:
         lines.append(f"  value: {_inline(place.value)}")
         lines.append(f"  from: {_origin(key, config.layers)}")
     for member in schema.alternatives(place.annotation):
-        lines += _parts(member, place.value)
+        items = schema.sequence_items(member, 1)
+        lines += _parts(member, place.value) if items is None else _parts(items[0], None)
     return "\n".join(lines)
 
 

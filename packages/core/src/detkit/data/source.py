@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from types import NoneType
 from typing import Any, Protocol, get_type_hints
@@ -20,6 +22,9 @@ from detkit.plugins import registry
 DEFAULT_READER = "coco"
 PYTHON_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """A function in a module, as Python users name one: "package.module:function"."""
+YAML = (".yaml", ".yml")
+_EXAMPLE = "`train: {images: FOLDER, annotations: FILE}`"
+_HINTS = 3  # places in a message
 
 
 class Openable(Protocol):
@@ -124,10 +129,25 @@ def find_splits(path: str | Path) -> dict[str, Openable]:
         return _from_yaml(path)
     if found := _known_to_readers(path):
         return found
-    looked_for = [f"{name}: {registry().load('dataset', name).layout}" for name in registry().names("dataset")]
-    if not looked_for:
+    layouts = {name: registry().load("dataset", name).layout for name in registry().names("dataset")}
+    if not layouts:
         raise ValueError(f"no dataset reader is installed to read {path}; pip install det-datasets")
-    raise ValueError(f"no dataset found in {path}; looked for\n  " + "\n  ".join(looked_for))
+    looked_for = [f"{name}: {layout}" for name, layout in layouts.items() if layout]
+    near = " or ".join(f"data={place}" for place in islice(_near(path), _HINTS))
+    advice = f"did you mean {near}?" if near else "or name the splits in a YAML file: " + _EXAMPLE
+    raise ValueError("\n  ".join([f"no dataset found in {path}; looked for", *looked_for, advice]))
+
+
+def _near(path: Path) -> Iterator[Path]:
+    """Sources in a folder that is none itself, or the folder around it if that is one: for a message."""
+    around = Path(os.path.normpath(path / ".."))
+    inside = sorted(path.iterdir())
+    for place in [around, *(each for each in inside if each.is_dir() or each.suffix in YAML)]:
+        try:
+            if _from_yaml(place) if place.is_file() else _known_to_readers(place):
+                yield place
+        except (OSError, ValueError):
+            continue
 
 
 def _known_to_readers(path: Path) -> dict[str, Openable] | None:
@@ -142,16 +162,15 @@ def _known_to_readers(path: Path) -> dict[str, Openable] | None:
 def _from_yaml(path: Path) -> dict[str, Openable]:
     import yaml  # only for this kind of source
 
-    if path.suffix not in (".yaml", ".yml"):
-        raise ValueError(
-            f"{path} is neither a folder nor a .yaml file that names splits; see the guide on data sources"
-        )
+    if path.suffix not in YAML:
+        example = _EXAMPLE.replace("FILE", path.name, 1) if path.suffix == ".json" else _EXAMPLE
+        raise ValueError(f"{path} is neither a folder nor a .yaml file that names splits; write one, such as {example}")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict) or not tree:
-        raise ValueError(f"{path} names no splits; write, say, `train: {{images: FOLDER, annotations: FILE}}`")
+        raise ValueError(f"{path} names no splits; write, say, {_EXAMPLE}")
     ours = all(isinstance(entry, dict) or _is_mixture(entry) for entry in tree.values())
     if not ours and (found := _known_to_readers(path)):  # another format is YAML too
         return found
