@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -15,6 +16,7 @@ from detkit.testing.evaluator import EvaluatorContract
 
 class TestDiagnosis(EvaluatorContract):
     name = "diagnosis"
+    arguments: ClassVar = {"compare": "masks"}
 
     def make_dataset(self, folder: Path) -> Dataset:
         make_shapes(folder, images=6, val_images=1, size=64, crowd_share=0.5)

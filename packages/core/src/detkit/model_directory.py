@@ -123,9 +123,7 @@ def load(
     meta = read_meta(folder)
     own = Categories.from_dict(meta["categories"])
     pixels = Categories.from_dict(meta["semantic_categories"]) if "semantic_categories" in meta else None
-    wiring: dict[str, Any] = {"categories": own, "semantic_categories": pixels}
-    if class_frequencies is not None:
-        wiring["class_frequencies"] = class_frequencies
+    wiring = {"categories": own, "semantic_categories": pixels, "class_frequencies": class_frequencies}
     model = _build(read_config(folder), wiring, folder, meta)
     if model.input != InputSpec.from_dict(meta["input"]):
         raise ValueError(

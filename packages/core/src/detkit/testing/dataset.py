@@ -58,18 +58,25 @@ class DatasetContract(ContractBase, contract=True):
             assert tuple(sample.info["original_size"]) == dataset.size(index)
 
     def test_targets_have_a_row_for_each_instance(self, dataset: Dataset) -> None:
-        """boxes (N, 4) XYXY with area, inside the image; labels (N,) int64 from 0; crowd (N,) bool; as many
-        outlines."""
+        """boxes (N, 4) XYXY with area, inside the image, or, of a `rotated` dataset, (N, 5) CXCYWHR with their centre
+        inside; labels (N,) int64 from 0; crowd (N,) bool; as many outlines."""
         for index in range(len(dataset)):
             target, (height, width) = dataset[index].target, dataset.size(index)
             boxes, labels = target["boxes"], target["labels"]
             assert isinstance(boxes, tv_tensors.BoundingBoxes)
-            assert boxes.format == tv_tensors.BoundingBoxFormat.XYXY
             assert tuple(boxes.canvas_size) == (height, width)
             plain = boxes.as_subclass(Tensor)
-            assert plain.shape == (len(labels), 4)
-            assert ((plain >= 0) & (plain <= torch.tensor((width, height, width, height)))).all()
-            assert (plain[:, 2:] > plain[:, :2]).all()
+            if dataset.rotated:
+                assert boxes.format == tv_tensors.BoundingBoxFormat.CXCYWHR
+                assert boxes.clamping_mode is None
+                assert plain.shape == (len(labels), 5)
+                places, sizes = plain[:, :2], plain[:, 2:4]
+            else:
+                assert boxes.format == tv_tensors.BoundingBoxFormat.XYXY
+                assert plain.shape == (len(labels), 4)
+                places, sizes = plain.reshape(-1, 2), plain[:, 2:] - plain[:, :2]
+            assert ((places >= 0) & (places <= torch.tensor((width, height)))).all()
+            assert (sizes > 0).all()
             assert labels.dtype == torch.int64
             assert ((labels >= 0) & (labels < len(dataset.categories))).all()
             assert target["crowd"].dtype == torch.bool

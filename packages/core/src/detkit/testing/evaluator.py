@@ -28,9 +28,15 @@ from detkit.testing.inputs import generator
 
 
 class EvaluatorContract(ContractBase, contract=True):
-    """Tests that an evaluator passes. The subclass sets `name`, that of the component, and gives a dataset."""
+    """Tests that an evaluator passes. The subclass sets `name`, that of the component, its `arguments` where they are
+    not to be the defaults, and gives a dataset."""
 
     name: ClassVar[str]
+    arguments: ClassVar[Mapping[str, Any]] = {}
+
+    def spec(self) -> dict[str, Any]:
+        """The evaluator as a config has it."""
+        return {"name": self.name, **self.arguments}
 
     def make_dataset(self, folder: Path) -> Dataset:
         """Write a dataset that the evaluator can judge into an empty folder and open it: at least three images."""
@@ -42,7 +48,7 @@ class EvaluatorContract(ContractBase, contract=True):
         plain = rasterized(without_crowds(sample))
         source, count = generator(crc32(str(sample.info["image_id"]).encode())), len(plain["labels"])
         fields: dict[str, Any] = {
-            "boxes": plain["boxes"] + 2 * torch.randn(count, 4, generator=source),
+            "boxes": plain["boxes"] + 2 * torch.randn(plain["boxes"].shape, generator=source),
             "scores": torch.rand(count, generator=source).sort(descending=True).values,
             "labels": plain["labels"],
         }
@@ -63,7 +69,7 @@ class EvaluatorContract(ContractBase, contract=True):
 
     def evaluated(self, dataset: Dataset, indices: Sequence[int]) -> Evaluator:
         """A new evaluator to which the predictions for these images were added."""
-        evaluator = build(self.name, Evaluator)
+        evaluator = build(self.spec(), Evaluator)
         evaluator.start(dataset)
         for index in indices:
             sample = dataset[index]
@@ -96,8 +102,8 @@ class EvaluatorContract(ContractBase, contract=True):
         samples = [dataset[index] for index in range(len(dataset))]
         added = [(self.predict(sample), sample.info) for sample in samples]
         monkeypatch.setattr(processes, "_TIMEOUT", timedelta(seconds=120))
-        with second_process(self.name, dataset, added[1::2]), processes.Processes("cpu") as both:
-            evaluator = build(self.name, Evaluator)
+        with second_process(self.spec(), dataset, added[1::2]), processes.Processes("cpu") as both:
+            evaluator = build(self.spec(), Evaluator)
             evaluator.start(dataset)
             for prediction, info in added[::2]:
                 evaluator.add(prediction, info)
@@ -146,7 +152,9 @@ class EvaluatorContract(ContractBase, contract=True):
 
 
 @contextmanager
-def second_process(name: str, dataset: Dataset, added: Sequence[tuple[Prediction, Any]]) -> Iterator[None]:
+def second_process(
+    spec: Mapping[str, Any], dataset: Dataset, added: Sequence[tuple[Prediction, Any]]
+) -> Iterator[None]:
     """This process is the first of two, and the second one evaluates these predictions with their infos. Second
     processes come from one server, which imports everything once for all tests."""
     with socket.socket() as free:
@@ -155,7 +163,7 @@ def second_process(name: str, dataset: Dataset, added: Sequence[tuple[Prediction
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    given = pickle.dumps((name, dataset, added))
+    given = pickle.dumps((spec, dataset, added))
     other = context.Process(target=_evaluate_part, args=({**common, "RANK": "1", "LOCAL_RANK": "1"}, given))
     other.start()
     with pytest.MonkeyPatch.context() as patch:
@@ -173,8 +181,8 @@ def second_process(name: str, dataset: Dataset, added: Sequence[tuple[Prediction
 def _evaluate_part(environment: Mapping[str, str], given: bytes) -> None:
     """What the second process does."""
     os.environ.update(environment)
-    name, dataset, added = pickle.loads(given)
-    evaluator = build(name, Evaluator)
+    spec, dataset, added = pickle.loads(given)
+    evaluator = build(spec, Evaluator)
     with processes.Processes("cpu") as both:
         evaluator.start(dataset)
         for prediction, info in added:
