@@ -50,6 +50,7 @@ class TestTransforms(TransformContract):
         "random_brightness": [{"intensity_min": 0.5, "intensity_max": 1.5}],
         "random_contrast": [{"intensity_min": 0.5, "intensity_max": 1.5}],
         "random_saturation": [{"intensity_min": 0.5, "intensity_max": 1.5}],
+        "random_motion_blur": [{"p": 1.0}, {"kernel_size": [1, 15], "only_instances": True}],
         "mosaic": [{"size": 96}, {"size": 64, "p": 0.5}],
         "copy_paste": [{}, {"max_pasted": 1, "min_visible": 0.5, "p": 0.7}],
         "random_choice": [{"transforms": ["flip", {"name": "random_crop"}], "weights": [1, 3]}],

@@ -110,10 +110,12 @@ def test_places_come_back_when_turned_back(sample: Sample, angle: float) -> None
         """Which points (..., 2) are in the picture at every angle."""
         return (points - torch.tensor((WIDTH / 2, HEIGHT / 2))).norm(dim=-1) < HEIGHT / 2 - 1
 
-    there, here = plain(back["keypoints"])[..., :2], plain(sample.target["keypoints"])[..., :2]
+    left = back["labels"]  # what was outside in between has gone; labels are positions
+    there, here = plain(back["keypoints"])[..., :2], plain(sample.target["keypoints"])[left, :, :2]
     assert torch.allclose(there[stays(here)], here[stays(here)], atol=0.01)
-    for turned, rings in zip(back["polygons"].rings(), sample.target["polygons"].rings(), strict=True):
-        for ring in map(torch.from_numpy, rings):
+    before = sample.target["polygons"].rings()
+    for turned, position in zip(back["polygons"].rings(), left.tolist(), strict=True):
+        for ring in map(torch.from_numpy, before[position]):
             if stays(ring).all():  # nothing of it was cut off in between
                 assert torch.allclose(torch.from_numpy(turned[0]), ring, atol=0.01)
 
@@ -174,7 +176,9 @@ def test_everything_moves_together(make_transform: Callable[[], Transform], samp
     boxes, masks = plain_target["boxes"], plain_target["masks"].bool()
     assert ((boxes >= 0) & (boxes <= torch.tensor([width, height, width, height]))).all()
     large = masks.sum(dim=(1, 2)) > 12
-    assert torch.allclose(boxes[large], boxes_of_masks(plain_target["masks"])[large], atol=2)
+    tight = boxes_of_masks(plain_target["masks"])
+    beyond = torch.cat((tight[:, :2] - boxes[:, :2], boxes[:, 2:] - tight[:, 2:]), dim=1)[large]
+    assert ((beyond > -2) & (beyond < 4)).all()  # the tip of a corner that is cut at the border may hold no pixel
     inside = eroded(masks).any(dim=0)
     assert (moved.image[0][inside] > 150).all()
     assert (plain_target["semantic"][inside] == 1).all()
@@ -320,6 +324,22 @@ def test_only_instances_with_their_centre_inside_stay_where_that_is_asked() -> N
     assert lost
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RandAugment", "RandAugment fails on an image of 80 x 48: Inputs of type BoundingBoxes are not supported"),
+        ("Grayscale", "Grayscale does not leave the image in three colours"),
+        ("ToPILImage", "ToPILImage does not leave the image in three colours"),
+        ("SanitizeBoundingBoxes", "leaves some out.*keep_visible"),
+    ],
+)
+def test_transforms_of_torchvision_that_no_sample_survives_say_so(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Torchvision(name, {"min_size": 15} if name == "SanitizeBoundingBoxes" else {})(
+            make([10, 10, 40, 30], [0, 0, 9, 9])
+        )
+
+
 def test_sizes_are_as_asked_for() -> None:
     sample = make([10, 10, 40, 30])
     assert FixedSizeCrop((60, 40))(sample).image.shape == (3, 60, 40)
@@ -345,7 +365,10 @@ def test_sizes_are_as_asked_for() -> None:
         (lambda: RandomRotation([10]), "two numbers"),
         (lambda: RandomRotation([], sample_style="choice"), "at least one value"),
         (lambda: RandomRotation([-5, 5], center=[(0.5, 0.5)]), "two places"),
+        (lambda: RandomRotation([-5, 5], fill=300), "fill is 300; a grey value"),
         (lambda: RandomExtent((0, 1)), "scale_range"),
+        (lambda: RandomExtent((1, 1), (-0.5, 0.5)), "shift_range"),
+        (lambda: RandomAffine(size=(0, 10)), "at least 1"),
         (lambda: RandomAffine(shear=90), "shear below 90"),
         (lambda: RandomPivotScaling([]), "numbers above 0"),
         (lambda: RandomResize([]), "heights and widths"),

@@ -189,15 +189,17 @@ def test_crowds_are_left_out_with_their_bitmaps() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Flip(1.5), "probabilities"),
+        (lambda: Flip(1.5), "horizontal is 1.5; a probability"),
         (lambda: ResizeShortestEdge([]), "sizes"),
         (lambda: ResizeShortestEdge([800], 600), "sizes from 1 to max_size"),
         (lambda: RandomCrop((1.2, 0.5)), "shares"),
         (lambda: RandomCrop((300, 200), "absolute_range"), "the smallest must come first"),
-        (lambda: LargeScaleJitter(0), "size >= 1"),
+        (lambda: LargeScaleJitter(0), "target 0 x 0"),
+        (lambda: LargeScaleJitter(fill=256), "fill is 256; a grey value"),
         (lambda: PhotometricDistort(2.0), "from 0 to 1"),
         (lambda: Torchvision("RandomRotatoin"), "no transform 'RandomRotatoin'"),
-        (lambda: Torchvision("RandomRotation", {"degree": 3}), "missing a required argument|unexpected keyword"),
+        (lambda: Torchvision("RandomRotation", {"degree": 3}), "unexpected keyword argument 'degree'; it takes"),
+        (lambda: Torchvision("RandomRotation", {"degrees": -3}), "RandomRotation: If degrees is a single number"),
     ],
 )
 def test_wrong_arguments_are_explained(make: Callable[[], Any], message: str) -> None:

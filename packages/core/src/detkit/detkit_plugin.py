@@ -57,6 +57,7 @@ TRANSFORMS = [
         ("random_contrast", "colour:RandomContrast", "flatter or harder"),
         ("random_saturation", "colour:RandomSaturation", "greyer or more colourful"),
         ("random_lighting", "colour:RandomLighting", "AlexNet's shifts of colour"),
+        ("random_motion_blur", "blur:RandomMotionBlur", "smears along a line"),
         ("mosaic", "mixing:Mosaic", "four images around a centre"),
         ("mixup", "mixing:MixUp", "two images blended"),
         ("copy_paste", "mixing:CopyPaste", "instances of another image"),

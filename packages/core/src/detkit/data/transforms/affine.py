@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from detkit.data.transforms.draws import chance, check_probability, check_range, number, one_of
+from detkit.data.transforms.draws import chance, check_grey, check_probability, check_range, number, one_of
 from detkit.data.transforms.moving import Matrix, warped
 from detkit.interfaces import Transform
 from detkit.structures.sample import Sample
@@ -41,6 +41,7 @@ class RandomRotation(Transform):
                 raise ValueError(f"center is {list(center)}; two places are needed, the smallest x, y and the largest")
         elif not angle or (center is not None and not center):
             raise ValueError("angle and center must have at least one value to choose from")
+        check_grey("fill", fill)
         self.angle = tuple(angle)
         self.expand = expand
         self.center = None if center is None else tuple(center)
@@ -92,6 +93,9 @@ class RandomExtent(Transform):
         self, scale_range: tuple[float, float], shift_range: tuple[float, float] = (0.0, 0.0), fill: int = 0
     ) -> None:
         check_range("scale_range", scale_range, 1e-3)
+        check_grey("fill", fill)
+        if min(shift_range) < 0:
+            raise ValueError(f"shift_range is {shift_range}; shares of width and height, 0 or more, are needed")
         self.scale_range = scale_range
         self.shift_range = shift_range
         self.fill = fill
@@ -133,8 +137,11 @@ class RandomAffine(Transform):
     ) -> None:
         check_range("scale", scale, 1e-3)
         check_probability("p", p)
+        check_grey("fill", fill)
         if not 0 <= shear < 90 or degrees < 0 or translate < 0:
             raise ValueError(f"degrees {degrees}, translate {translate}, shear {shear}: 0 or more, shear below 90")
+        if size is not None and min(size) < 1:
+            raise ValueError(f"size is {size}; height and width in pixels, at least 1, are needed")
         self.degrees = degrees
         self.translate = translate
         self.scale = scale
@@ -168,6 +175,7 @@ class RandomPivotScaling(Transform):
     """
 
     def __init__(self, scales: Sequence[float], fill: int = 0) -> None:
+        check_grey("fill", fill)
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales is {list(scales)}; numbers above 0 are needed")
         self.scales = tuple(scales)

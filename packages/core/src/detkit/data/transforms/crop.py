@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from detkit.data.targets import select
-from detkit.data.transforms.draws import check_range, integer, number, one_of
+from detkit.data.transforms.draws import check_grey, check_range, integer, number, one_of
 from detkit.data.transforms.moving import cropped, padded
 from detkit.interfaces import Transform
-from detkit.ops.boxes import box_iou
+from detkit.ops.boxes import box_iou, upright_boxes
 from detkit.structures.batch import UNLABELLED
 from detkit.structures.sample import Sample
 
@@ -102,10 +102,9 @@ class FixedSizeCrop(Transform):
     """
 
     def __init__(self, crop_size: tuple[int, int], pad: bool = True, pad_value: int = 128) -> None:
-        if min(crop_size) < 1 or not 0 <= pad_value <= 255:
-            raise ValueError(
-                f"crop_size {crop_size}, pad_value {pad_value}: pixels, and a grey from 0 to 255, are needed"
-            )
+        check_grey("pad_value", pad_value)
+        if min(crop_size) < 1:
+            raise ValueError(f"crop_size is {crop_size}; height and width in pixels, at least 1, are needed")
         self.crop_size = crop_size
         self.pad = pad
         self.pad_value = pad_value
@@ -127,8 +126,7 @@ class PadToSquare(Transform):
     """
 
     def __init__(self, pad_value: int = 0) -> None:
-        if not 0 <= pad_value <= 255:
-            raise ValueError(f"pad_value is {pad_value}; a grey from 0 to 255 is needed")
+        check_grey("pad_value", pad_value)
         self.pad_value = pad_value
 
     def __call__(self, sample: Sample) -> Sample:
@@ -149,7 +147,7 @@ class RandomInstanceCrop(Transform):
         self.crop_scale = crop_scale
 
     def __call__(self, sample: Sample) -> Sample:
-        boxes = _upright(sample)
+        boxes = upright_boxes(sample.target["boxes"].as_subclass(Tensor))
         if not len(boxes):
             return sample
         height, width = sample.image.shape[-2:]
@@ -195,7 +193,7 @@ class MinIoURandomCrop(Transform):
         self.only_centers = only_centers
 
     def __call__(self, sample: Sample) -> Sample:
-        boxes = _upright(sample)
+        boxes = upright_boxes(sample.target["boxes"].as_subclass(Tensor))
         for _ in range(self.mode_trials):
             iou = one_of((None, *self.min_ious, 0.0))
             if iou is None:
@@ -231,20 +229,9 @@ def _centres_inside(crops: Tensor, boxes: Tensor) -> Tensor:
     return ((centres > crops[:, None, :2]) & (centres < crops[:, None, 2:])).all(dim=2)
 
 
-def _upright(sample: Sample) -> Tensor:
-    """The boxes (N, 4), of rotated ones those around them."""
-    boxes = sample.target["boxes"].as_subclass(Tensor)
-    if boxes.shape[-1] == 4:
-        return boxes
-    radians = torch.deg2rad(boxes[:, 4])
-    cos, sin = radians.cos().abs(), radians.sin().abs()
-    half = torch.stack((boxes[:, 2] * cos + boxes[:, 3] * sin, boxes[:, 2] * sin + boxes[:, 3] * cos), dim=1) / 2
-    return torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), dim=1)
-
-
 def _centre(sample: Sample) -> tuple[float, float] | None:
     """y and x of the centre of an instance drawn at random; None if there is none."""
-    boxes = _upright(sample)
+    boxes = upright_boxes(sample.target["boxes"].as_subclass(Tensor))
     if not len(boxes):
         return None
     x1, y1, x2, y2 = one_of(boxes.tolist())

@@ -36,6 +36,12 @@ def check_probability(name: str, p: float) -> None:
         raise ValueError(f"{name} is {p}; a probability from 0 to 1 is needed")
 
 
+def check_grey(name: str, value: int) -> None:
+    """Raises ValueError unless `value` is a grey value."""
+    if not 0 <= value <= 255:
+        raise ValueError(f"{name} is {value}; a grey value from 0 to 255 is needed")
+
+
 def check_range(name: str, bounds: Sequence[float], low: float = float("-inf"), high: float = float("inf")) -> None:
     """Raises ValueError unless `bounds` are two rising numbers from `low` to `high`."""
     if len(bounds) != 2 or not low <= bounds[0] <= bounds[1] <= high:

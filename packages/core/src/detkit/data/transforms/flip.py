@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from detkit.data.transforms.draws import chance, check_probability
 from detkit.data.transforms.moving import moved
 from detkit.interfaces import Transform
 from detkit.structures.sample import Sample
@@ -22,16 +22,15 @@ class Flip(Transform):
     """
 
     def __init__(self, horizontal: float = 0.5, vertical: float = 0.0) -> None:
-        if not (0 <= horizontal <= 1 and 0 <= vertical <= 1):
-            raise ValueError(f"horizontal {horizontal} and vertical {vertical} are probabilities, from 0 to 1")
+        check_probability("horizontal", horizontal)
+        check_probability("vertical", vertical)
         self.horizontal = horizontal
         self.vertical = vertical
 
     def __call__(self, sample: Sample) -> Sample:
-        across, down = torch.rand(2).tolist()
-        if across < self.horizontal:
+        if chance(self.horizontal):
             sample = moved(sample, F.horizontal_flip)
-        if down < self.vertical:
+        if chance(self.vertical):
             sample = _as_mirrored(moved(sample, F.vertical_flip))
         return sample
 

@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from detkit.data.targets import boxes_of_masks, cut_to_canvas, draw_masks, select
-from detkit.data.transforms.draws import chance, check_probability, check_range, integer, number
+from detkit.data.transforms.draws import chance, check_grey, check_probability, check_range, integer, number
 from detkit.data.transforms.moving import cropped, moved_target, padded, resized
 from detkit.interfaces import MixingTransform, Transform
 from detkit.structures.instance_points import InstancePoints
@@ -53,8 +53,9 @@ class Mosaic(MixingTransform):
     ) -> None:
         check_probability("p", p)
         check_range("center_range", center_range, 0, 2)
-        if size < 2 or not 0 <= fill <= 255:
-            raise ValueError(f"size {size}, fill {fill}: pixels, at least 2, and a grey from 0 to 255 are needed")
+        check_grey("fill", fill)
+        if size < 2:
+            raise ValueError(f"size is {size}; pixels, at least 2, are needed")
         self.size = size
         self.center_range = center_range
         self.fill = fill

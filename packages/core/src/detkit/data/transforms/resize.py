@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from detkit.data.transforms.crop import FixedSizeCrop
-from detkit.data.transforms.draws import integer, number, one_of
+from detkit.data.transforms.draws import check_grey, integer, number, one_of
 from detkit.data.transforms.moving import resized
 from detkit.interfaces import Transform
 from detkit.structures.input_spec import InputSpec
@@ -98,11 +98,7 @@ class LargeScaleJitter(Transform):
     def __init__(
         self, size: int = 1024, min_scale: float = 0.1, max_scale: float = 2.0, fill: int | None = 128
     ) -> None:
-        if size < 1 or not 0 < min_scale <= max_scale or not 0 <= (fill or 0) <= 255:
-            raise ValueError(
-                f"size {size}, min_scale {min_scale}, max_scale {max_scale}, fill {fill}: "
-                "size >= 1, 0 < min_scale <= max_scale and fill from 0 to 255 are needed"
-            )
+        check_grey("fill", fill or 0)
         self.resize = ResizeScale(min_scale, max_scale, size, size)
         self.crop = FixedSizeCrop((size, size), pad=fill is not None, pad_value=fill or 0)
 

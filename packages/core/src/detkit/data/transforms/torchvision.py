@@ -37,21 +37,27 @@ class Torchvision(Transform):
         if not (isinstance(cls, type) and issubclass(cls, v2.Transform)):
             raise ValueError(f"torchvision.transforms.v2 has no transform {transform!r}")
         try:
-            inspect.signature(cls).bind(**(arguments or {}))
-        except TypeError as error:
+            self.transform = cls(**(arguments or {}))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"torchvision's {transform}: {error}; it takes {inspect.signature(cls)}") from None
-        self.transform = cls(**(arguments or {}))
 
     def __call__(self, sample: Sample) -> Sample:
         sample = cut_to_canvas(sample)  # what is outside may come inside, where the image shows nothing of it
+        name, size = type(self.transform).__name__, tuple(sample.image.shape[-2:])
         try:
             image, target = self.transform(sample.image, unclamped(sample.target))
-        except (ArithmeticError, RuntimeError) as error:  # of images or boxes that it cannot take
-            name, size = type(self.transform).__name__, tuple(sample.image.shape[-2:])
+        except (ArithmeticError, RuntimeError, TypeError) as error:  # of images or boxes that it cannot take
             raise ValueError(f"torchvision's {name} fails on an image of {size[1]} x {size[0]}: {error}") from error
+        if not (isinstance(image, tv_tensors.Image) and image.dtype == torch.uint8 and image.shape[0] == 3):
+            raise ValueError(f"torchvision's {name} does not leave the image in three colours of whole numbers (uint8)")
         # It rounds the canvas of turned places otherwise than the size of turned images.
         target = {key: _on_canvas(value, tuple(image.shape[-2:])) for key, value in target.items()}
         before, after = sample.target["boxes"], target["boxes"]
+        if after.format != before.format or len(after) != len(before):
+            raise ValueError(
+                f"torchvision's {name} writes boxes otherwise or leaves some out, which nothing else follows; "
+                "keep_visible leaves out instances with all that is known of them"
+            )
         if "polygons" in target and after.shape[1] == 4 and not torch.equal(before, after):
             outlined = target["polygons"].present
             boxes = torch.where(outlined[:, None], target["polygons"].boxes(), after.as_subclass(Tensor))
