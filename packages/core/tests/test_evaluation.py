@@ -132,12 +132,29 @@ def test_the_command_repeats_what_training_measured(
     assert "on 6 images" in done.stdout and "Boxes" in done.stdout and "loss_box" in done.stdout
 
 
+def test_a_run_that_measured_nothing_is_evaluated_as_suits_the_data(
+    model: Detector,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    toy_tree: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from detkit.cli.evaluate import _evaluators
+
+    monkeypatch.setattr(type(dataset), "instance_evaluators", ("toy/toy",))
+    Config.load({**toy_tree(), "evaluators": []}).save(tmp_path / "config.yaml")
+    (tmp_path / "checkpoints").mkdir()
+    (found,) = _evaluators(str(tmp_path), None, model, dataset, report=False)
+    assert type(found) is type(evaluator)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "give data=PATH"),
         (["data={data}", "split=test"], "has no split 'test'; it has: train, val"),
-        (["data={data}", "splt=val"], "does not know splt; there are data, split, evaluators and tta"),
+        (["data={data}", "splt=val"], "does not know splt; there are data, split, evaluators, tta and tile"),
     ],
 )
 def test_wrong_usage_of_the_command(

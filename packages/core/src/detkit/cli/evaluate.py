@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 _HELP = """Measure MODEL, a model directory or a run (its best model, else its last), on data=PATH.
 
-Prints the tables of each evaluator, and writes into --out metrics.json, result files with the dataset's own ids, and
-report.html: metrics, curves, confusion, kinds of errors and the images with most of them, in one file for a browser.
+Prints the tables of each evaluator, and writes into --out metrics.json (reasons.json says why some are null), result
+files with the dataset's own ids, and report.html: metrics, curves, confusion, kinds of errors and the images with most
+of them, in one file for a browser.
 
 split=NAME chooses the split (val, if there is one), evaluators=[NAME, ...] what is measured (what the run measured,
 else what suits the data and the model), tta=true or tta.scales=[0.5,1,1.5] tta.flip=false test-time augmentation,
@@ -244,6 +245,8 @@ def _evaluators(source: str, spec: Any, model: Detector, dataset: Dataset, *, re
     for run_folder in (folder, folder.parent):
         if (run_folder / "checkpoints").is_dir() and (run_folder / "config.yaml").is_file():
             evaluators: list[Evaluator] = list(Config.load(run_folder / "config.yaml").build("evaluators"))
+            if not evaluators:
+                break
             known = {type(evaluator) for evaluator in evaluators}
             explaining = evaluators_for(model, dataset, only=(DIAGNOSIS,)) if report else []
             return [*evaluators, *(each for each in explaining if type(each) not in known)]
