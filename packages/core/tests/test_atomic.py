@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,9 @@ def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="there is something at"), new_folder(place):
             pass
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"No space left on device: .*{tmp_path.name}"), new_folder(tmp_path / "new"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

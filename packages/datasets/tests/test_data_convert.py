@@ -229,6 +229,19 @@ def test_files_in_folders_keep_them_and_names_do_not_clash(shapes: Path, tmp_pat
     assert len(open_split(out)) == 6
 
 
+@pytest.mark.parametrize("name", ["coco", "voc", "yolo", "dota", "webdataset", "lvis", "objects365", "openimages"])
+def test_names_with_spaces_and_dots(shapes: Path, tmp_path: Path, name: str) -> None:
+    file = shapes / "train" / "annotations.json"
+    data = json.loads(file.read_text())
+    for number, image in enumerate(data["images"]):
+        path = shapes / "train" / "images" / image["file_name"]
+        image["file_name"] = f"späte Aufnahme.{number}.jpg"
+        path.rename(path.with_name(image["file_name"]))
+    file.write_text(json.dumps(data))
+    out = open_split(written(shapes, tmp_path / "out of it", "--format", name))
+    assert len({out[index].info["path"] for index in range(len(out))}) == 6
+
+
 def test_only_some_splits(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = written(shapes, tmp_path / "out", "--format", "coco", "--splits", "val")
     assert list(find_splits(out)) == ["val"]

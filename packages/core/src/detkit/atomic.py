@@ -84,6 +84,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
         _sync(folder.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # a full disk does not say which
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+        raise
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +15,21 @@ from det_datasets.columns import MARKS
 from det_datasets.headers import orientation
 from detkit.data.mixture import Mixture
 from detkit.data.subset import Subset
+from detkit.data.tiles import Tiles
 from detkit.interfaces import Dataset
 
 JPEG_QUALITY = 95
 
 
-def image_names(splits: Mapping[str, Dataset]) -> dict[str, list[str]]:
-    """A name without suffix for every image of every split, no two the same: that of its file; else, where several
-    files have it, with the split before it; else the split and a number."""
+def image_names(splits: Mapping[str, Dataset], unfit: str = "") -> dict[str, list[str]]:
+    """A name without suffix for every image of every split, no two the same: that of its file, with "_" in the place of
+    `unfit`, a regular expression; else, where several files have it, with the split before it; else the split and a
+    number."""
     names = {
         split: [Path(dataset.place(index)).stem for index in range(len(dataset))] for split, dataset in splits.items()
     }
+    if unfit:
+        names = {split: [re.sub(unfit, "_", name) for name in each] for split, each in names.items()}
     if _repeats(names):
         names = {split: [f"{split}_{name}" for name in each] for split, each in names.items()}
     if _repeats(names):
@@ -59,6 +64,10 @@ def flags(dataset: Dataset, index: int) -> list[tuple[bool, bool, bool]]:
     while isinstance(dataset, Subset | Mixture):
         dataset, index = dataset.origin(index)
     crowd = dataset.target(index)["crowd"]
+    if isinstance(dataset, Tiles):
+        whole, (rows, cut) = flags(dataset.dataset, dataset.origin(index)[0]), dataset.rows(index)
+        known = zip(rows.tolist(), cut.tolist(), crowd.tolist(), strict=True)
+        return [(whole[row][0] or little, whole[row][1] or part, whole[row][2]) for row, part, little in known]
     if not isinstance(dataset, AnnotatedImages):
         return [(each, False, False) for each in crowd.tolist()]
     difficult, marks = (dataset.difficult(index) | crowd).tolist(), dataset.marks(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _check(source: str, splits: Mapping[str, Openable], json_file: str | None, f
     if fix is None:
         return int(any(report.findings.errors for report in reports.values()))
     named = _fix(reports, checks, fix, images)
-    click.echo(f"wrote {fix}; read it with data={fix / DATA if named else fix}", err=True)
+    click.echo(f"wrote {fix}; read it with data={quote(str(fix / DATA if named else fix))}", err=True)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -111,4 +112,4 @@ def write(writer: DatasetWriter, datasets: Mapping[str, Dataset], out: Path) -> 
     for each in sorted(differences, key=lambda each: not each.lost):
         click.echo(f"{'WARNING' if each.lost else 'note:'} {each}", err=True)
     data = out / DATA if getattr(writer, "images", None) == "keep" else out
-    click.echo(f"wrote {out}; read it with data={data}")
+    click.echo(f"wrote {out}; read it with data={quote(str(data))}")

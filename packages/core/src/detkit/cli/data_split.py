@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _run(
     with new_folder(out) as folder:
         build({"name": "coco", "images": images}, DatasetWriter).write(subsets, folder)
     _show(dataset, subsets)
-    click.echo(f"wrote {out}; read it with data={out / DATA if images == 'keep' else out}")
+    click.echo(f"wrote {out}; read it with data={quote(str(out / DATA if images == 'keep' else out))}")
 
 
 def _shares(text: str) -> dict[str, float]:

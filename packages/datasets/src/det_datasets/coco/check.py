@@ -345,7 +345,7 @@ def _read_loosely(path: Path, data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {error if data.strip() else 'it is empty'}") from None
     if not isinstance(found, dict):
         raise ValueError(
             f"{path} is not a COCO instances file: it holds {type(found).__name__}, and an object with 'images', "

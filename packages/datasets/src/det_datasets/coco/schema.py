@@ -132,7 +132,8 @@ class CocoFile:
 
     def _explained(self, error: msgspec.DecodeError, place: str = "$") -> ValueError:
         if not isinstance(error, msgspec.ValidationError):
-            return ValueError(f"{self.path} is not JSON: {_first_bad_number(self._data) or error}")
+            why = _first_bad_number(self._data) or error if self._data.strip() else "it is empty"
+            return ValueError(f"{self.path} is not JSON: {why}")
         message = str(error)
         if place != "$":
             message = message.replace("`$", f"`{place}", 1) if "`$" in message else f"{message} - at `{place}`"
@@ -167,7 +168,7 @@ def _first_bad_number(data: bytes) -> str | None:
             if not _finite(value):
                 return (
                     f"annotation {entry.get('id', f'number {position}')} of image {entry.get('image_id')} has "
-                    f"{key} {value}; correct or remove it"
+                    f"{key} {value}; correct or remove it, as `detkit data check SOURCE --fix OUT` does"
                 )
     return None
 

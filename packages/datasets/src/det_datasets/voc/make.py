@@ -48,7 +48,7 @@ class VocWriter(DatasetWriter):
             known = names
         else:
             known = NAMES
-        images = image_names(splits)
+        images = image_names(splits, unfit=r"\s")  # lists of images end a name there
         for split, dataset in splits.items():
             for index, name in enumerate(images[split]):
                 self._write(dataset, index, folder, name, [known.index(own) for own in names])

@@ -39,7 +39,8 @@ class WebDatasetWriter(DatasetWriter):
             ValueError: splits have different categories, or no ground truth as COCO has it.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        names, categories = image_names(splits), None
+        names = image_names(splits, unfit=r"\.")  # with the first dot of a name its key ends
+        categories = None
         for split, dataset in splits.items():
             head, entries = dataset.streamed_truth()
             if categories not in (None, head["categories"]):
