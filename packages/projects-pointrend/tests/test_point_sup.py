@@ -1,6 +1,7 @@
 """Labelled points: drawn from masks, read, transformed, learned from."""
 
 import json
+import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -164,7 +165,7 @@ def test_annotations_with_fewer_points_have_some_that_are_not_known(tmp_path: Pa
     ("change", "message"),
     [
         ({"point_labels": [1]}, "3 point_coords"),
-        ({"point_labels": [1, 0, 5]}, "0, 1 or -1"),
+        ({"point_labels": [1, 0, 5]}, "annotation 90 has the label 5 of a point"),
         ({"point_coords": "here"}, "array"),
         ({"id": 89}, "id"),
     ],
@@ -175,6 +176,27 @@ def test_unusable_points_are_named(tmp_path: Path, change: dict[str, Any], messa
     file = write(tmp_path, data)
     with pytest.raises(ValueError, match=message):
         CocoPoints(file.with_name("images"), file)
+
+
+def test_proposals_and_labels_of_pixels_come_with_the_points(tmp_path: Path) -> None:
+    """Also where points are drawn from data that has them."""
+    write(tmp_path, truth())
+    maps, proposals = tmp_path / "maps", tmp_path / "proposals.pkl"
+    maps.mkdir()
+    (tmp_path / "maps.json").write_text(json.dumps(["grass", "sky"]))
+    for number in (1, 2, 3):
+        Image.fromarray(np.full((40, 50), number % 2, np.uint8)).save(maps / f"{number}.png")
+    box, score = np.array([[0, 0, 9, 9.0]], np.float32), np.zeros(1, np.float32)
+    found = {"ids": [1, 2, 3], "boxes": [box] * 3, "objectness_logits": [score] * 3, "bbox_mode": 0}
+    proposals.write_bytes(pickle.dumps(found))
+    (tmp_path / "data.yaml").write_text(
+        "train: {images: train/images, annotations: train/annotations.json, semantic: maps, proposals: proposals.pkl}"
+    )
+    assert main([str(tmp_path / "data.yaml"), "--out", str(tmp_path / "points")]) == 0
+    target = open_split(tmp_path / "points" / "data.yaml")[1].target
+    assert target["points"].shape == (2, 10, 3)
+    assert target["proposals"].shape == (1, 4)
+    assert (target["semantic"] == 0).all()
 
 
 def test_files_without_points_are_refused(tmp_path: Path) -> None:

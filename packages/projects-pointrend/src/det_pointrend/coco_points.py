@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class CocoPoints(CocoDataset):
     Args:
         images: folder that the file names are relative to; or tar shards, or a URL, as for COCO files.
         annotations: the JSON file, or its URL.
+        semantic: folder with the labels of all images' pixels, see `det_datasets.pixels.PixelLabels`.
+        proposals: file of proposals for all images, see `detkit.data.proposals`.
 
     Raises:
         ValueError: as for COCO files; no annotation has points, ids repeat, or coordinates and labels do not fit.
@@ -35,8 +38,14 @@ class CocoPoints(CocoDataset):
 
     layout = "no folder, but the file data.yaml that `detkit data points` writes"
 
-    def __init__(self, images: Path | str, annotations: Path | str) -> None:
-        super().__init__(images, annotations)
+    def __init__(
+        self,
+        images: Path | str,
+        annotations: Path | str,
+        semantic: Path | None = None,
+        proposals: Path | None = None,
+    ) -> None:
+        super().__init__(images, annotations, semantic, proposals)
         self._ids, self._points = _read_points(self.annotation_file)
 
     @classmethod
@@ -62,28 +71,35 @@ class _File(msgspec.Struct):
 
 def _read_points(path: Path) -> tuple[Tensor, Tensor]:
     """The ids (A,) of annotations, rising, and their points (A, K, 3)."""
-    ids, counts, numbers = array("q"), array("q"), array("f")
+    ids, amounts, places, known = array("q"), array("q"), array("f"), array("f")
     decode = msgspec.json.Decoder(_Entry).decode
     try:
         for raw in msgspec.json.decode(path.read_bytes(), type=_File).annotations:
             entry = decode(raw)
-            if len(entry.point_coords) != len(entry.point_labels) or not set(entry.point_labels) <= {-1, 0, 1}:
-                raise ValueError(
-                    f"annotation {entry.id} has {len(entry.point_coords)} point_coords and the point_labels "
-                    f"{entry.point_labels}; a label 0, 1 or -1 for each point is needed"
-                )
+            if len(entry.point_coords) != len(entry.point_labels):
+                raise _misfit(entry.id, f"{len(entry.point_coords)} point_coords, {len(entry.point_labels)} labels")
             ids.append(entry.id)
-            counts.append(len(entry.point_labels))
-            for (x, y), label in zip(entry.point_coords, entry.point_labels, strict=True):
-                numbers.extend((x + PIXEL_CENTRE, y + PIXEL_CENTRE, label))
+            amounts.append(len(entry.point_labels))
+            places.extend(chain.from_iterable(entry.point_coords))
+            known.extend(entry.point_labels)
+        labels, counts = np.array(known, np.float32), np.array(amounts)
+        if not (usable := np.isin(labels, (-1, 0, 1))).all():
+            first = int(usable.argmin())
+            row = int(np.searchsorted(counts.cumsum(), first, side="right"))
+            raise _misfit(ids[row], f"the label {labels[first]:g} of a point")
     except (ValueError, msgspec.DecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    most = max(counts, default=0)
+    most = int(counts.max(initial=0))
     if not most:
         raise ValueError(f"{path}: no annotation has point_coords; `detkit data points` makes them of masks")
-    order, amounts = np.argsort(ids), np.array(counts)
+    order = np.argsort(ids)
     if len(np.unique(ids)) < len(ids):
         raise ValueError(f"{path}: annotations share an id; each needs one of its own")
     points = np.tile(np.array(PointAnnotations.unknown, np.float32), (len(ids), most, 1))
-    points[np.arange(most) < amounts[:, None]] = np.array(numbers, np.float32).reshape(-1, 3)
+    given = np.column_stack([np.array(places, np.float32).reshape(-1, 2) + np.float32(PIXEL_CENTRE), labels])
+    points[np.arange(most) < counts[:, None]] = given
     return torch.from_numpy(np.array(ids)[order]), torch.from_numpy(points[order])
+
+
+def _misfit(id: int, what: str) -> ValueError:
+    return ValueError(f"annotation {id} has {what}; for each point x and y and a label 0, 1 or -1 are needed")

@@ -14,6 +14,7 @@ from detkit.atomic import write_whole
 from detkit.cli.running import run
 
 if TYPE_CHECKING:
+    from detkit.data.source import Openable
     from detkit.interfaces import Dataset
 
 SOURCE = "data.yaml"
@@ -63,11 +64,20 @@ def write_points(data: Path, out: Path, *, points: int, seed: int, split: str) -
         dataset = splits[name].open()
         truth = labelled(dataset.ground_truth(), points=points, seed=seed, keep_masks=name != split)
         count += len(truth["annotations"]) if name == split else 0
-        source[name] = {"name": "coco-points", "images": _images(dataset), "annotations": f"{name}.json"}
+        images = {"images": _images(dataset), **_carried(splits[name])}
+        source[name] = {"name": "coco-points", **images, "annotations": f"{name}.json"}
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / f"{name}.json", json.dumps(truth))
     write_whole(out / SOURCE, yaml.safe_dump(source, sort_keys=False))
     return count
+
+
+def _carried(split: Openable) -> dict[str, str]:
+    """What else the data has for these images, which stays where it is."""
+    from detkit.data.source import Split
+
+    given = split.arguments if isinstance(split, Split) else {}
+    return {key: str(Path(given[key]).resolve()) for key in ("semantic", "proposals") if given.get(key)}
 
 
 def _images(dataset: Dataset) -> str:
