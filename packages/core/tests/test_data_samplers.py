@@ -154,6 +154,12 @@ def test_a_subset_may_be_listed(tmp_path: Path, name: str, text: str) -> None:
         assert Subset(images=images).repeats(Labelled()).nonzero()[0].tolist() == [1, 8]
 
 
+def test_images_without_objects_can_be_left_out() -> None:
+    shown = Subset(with_objects=True).repeats(Labelled())
+    assert shown.astype(bool).tolist() == [bool(entry) for entry in LABELS]
+    assert 0 < shown.sum() < len(LABELS)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -126,6 +126,8 @@ class Subset(Sampler):
         fraction: of the images, drawn at random.
         count: of images, drawn at random.
         images: ids of the images, or a file with them: a JSON list, or text with an id in each line.
+        with_objects: those that have objects, crowds among them, as Detectron2 trains unless it is told otherwise.
+            Images without are negatives, which teach a detector what to leave alone: by default they are shown.
         seed: of the draw; that of training does not change it.
     """
 
@@ -135,15 +137,17 @@ class Subset(Sampler):
         fraction: float | None = None,
         count: int | None = None,
         images: Sequence[int | str] | Path | None = None,
+        with_objects: bool = False,
         seed: int = 0,
     ) -> None:
-        if sum(given is not None for given in (fraction, count, images)) != 1:
-            raise ValueError("give one of `fraction`, `count` and `images`")
+        if sum(given is not None for given in (fraction, count, images, with_objects or None)) != 1:
+            raise ValueError("give one of `fraction`, `count`, `images` and `with_objects`")
         if fraction is not None and not 0 < fraction <= 1:
             raise ValueError(f"fraction is {fraction}; it must be above 0 and at most 1")
         if count is not None and count < 1:
             raise ValueError(f"count is {count}; at least 1 image is needed")
-        self.fraction, self.count, self.images, self.seed = fraction, count, images, seed
+        self.fraction, self.count, self.images, self.with_objects = fraction, count, images, with_objects
+        self.seed = seed
 
     def repeats(self, dataset: Dataset) -> NDArray[np.float64]:
         repeats = np.zeros(len(dataset))
@@ -155,6 +159,11 @@ class Subset(Sampler):
             file = self.images if isinstance(self.images, Path) else None
             ids = self.images if not isinstance(self.images, Path) else _read_ids(self.images)
             return positions_of(dataset, ids, str(file or "images"))
+        if self.with_objects:
+            found: NDArray[np.int64] = np.unique(dataset.all_labels()[0].numpy())
+            if not len(found):
+                raise ValueError(f"none of {len(dataset)} images has objects; leave out `with_objects`")
+            return found
         count = max(1, int(len(dataset) * self.fraction)) if self.fraction is not None else self.count
         assert count is not None
         if count > len(dataset):
