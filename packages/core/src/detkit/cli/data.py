@@ -1,4 +1,4 @@
-"""`detkit data`: make, check, convert, split and show datasets."""
+"""`detkit data`: make, check, convert, split, tile and show datasets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PREFIX = "data-"
 
 
 def main(argv: list[str]) -> int:
-    """`detkit data make NAME | check SOURCE | convert SOURCE OUT | split SOURCE OUT | show SOURCE`."""
+    """`detkit data make NAME | check SOURCE | convert | split | tile SOURCE OUT | show SOURCE`."""
     import click
 
     if argv[:1] == ["make"] and len(argv) > 1 and not argv[1].startswith("-"):
         return _make(argv[1], argv[2:])
 
-    @click.group(help="Make, check, convert, split and show datasets.")
+    @click.group(help="Make, check, convert, split, tile and show datasets.")
     def data() -> None:
         pass
 
@@ -34,9 +34,9 @@ def main(argv: list[str]) -> int:
         """Make a practice dataset: `detkit data make NAME --out DIR`. Without NAME, list what can be made."""
         click.echo(_makers())
 
-    from detkit.cli import data_check, data_convert, data_show, data_split
+    from detkit.cli import data_check, data_convert, data_show, data_split, data_tile
 
-    for part in (data_check, data_convert, data_split, data_show):
+    for part in (data_check, data_convert, data_split, data_tile, data_show):
         data.add_command(part.command())
     _add_plugins(data)
     return run(data, "data", argv)
