@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,13 @@ def test_unreadable_files_are_named(
         path.write_bytes(content)
     with pytest.raises(ValueError, match=f"cannot read the image .*{name}.*{message}"):
         read_image(path)
+
+
+def test_images_of_the_size_of_aerial_ones_are_no_attack(tmp_path: Path) -> None:
+    """DOTA's largest are 29,200 pixels wide; the sizes of images are read from their headers."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 29_200, 27_620, 8, 2, 0, 0, 0)
+    chunks = (header, b"IDAT")
+    parts = (struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks)
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with Image.open(tmp_path / "large.png") as image:
+        assert image.size == (29_200, 27_620)

@@ -12,9 +12,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-Image.MAX_IMAGE_PIXELS = 1 << 29
+Image.MAX_IMAGE_PIXELS = 1 << 30
 """Pillow warns of larger images and refuses those of twice as many pixels. Aerial ones have up to 30,000 on a side, for
-which its own limit is a fifth."""
+which its own limit is a tenth."""
 
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 

@@ -32,8 +32,8 @@ class DotaDataset(AnnotatedImages):
     degrees. Images are called "P0003", as their files.
 
     To download: images and labelTxt of train and val, for academic use alone (see the licence there; images are also
-    under Google Earth's terms). Images are up to 20,000 pixels wide: they are usually cut into tiles first, by DOTA's
-    devkit, which writes this layout too. Images of test have no labels.
+    under Google Earth's terms). Images are up to 20,000 pixels wide, and more in version 2.0: they are usually cut into
+    tiles first, by `detkit data tile` or DOTA's devkit, which writes this layout too. Images of test have no labels.
 
     The classes are those of version 1.0, or of 1.5 or 2.0 if its classes occur in any split.
 
