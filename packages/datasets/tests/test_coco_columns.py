@@ -60,6 +60,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
             "bbox": boxes(rotated=rotated),
             "area": st.one_of(st.none(), numbers),
             "iscrowd": st.integers(0, 1),
+            "ignore": st.sampled_from([None, 0, 1, 1.0, False, True]),
             "segmentation": masks,
             "keypoints": keypoints,
             "attributes": st.just({"occluded": [{}]}),
@@ -109,6 +110,8 @@ def add(builder: ColumnsBuilder, entry: dict[str, Any], rotated: bool, problems:
         what = "an empty box" if entry.get("bbox") is not None else "neither a usable box nor a usable mask"
         problems[f"have {what}: left out"] += 1
         return
+    if not entry.get("bbox"):
+        problems["have no box: that of their mask is taken"] += 1
     points = entry.get("keypoints") or [0] * 6
     if not (isinstance(points, list) and len(points) == 6 and None not in points and {*points[2::3]} <= {0, 1, 2}):
         problems["have malformed keypoints: kept without them"] += 1
@@ -120,6 +123,7 @@ def add(builder: ColumnsBuilder, entry: dict[str, Any], rotated: bool, problems:
         id=entry.get("id", -1),
         area=entry.get("area"),
         crowd=bool(entry.get("iscrowd", 0)),
+        difficult=bool(entry.get("ignore")),
         rings=polygons,
         counts=code,
         keypoints=[number for point in shifted for number in point],
