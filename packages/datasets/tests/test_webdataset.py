@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from det_datasets.coco.write import CocoWriter
 from det_datasets.shapes.make import make_shapes
 from det_datasets.webdataset import samples
 from det_datasets.webdataset.command import main, make_webdataset
@@ -162,3 +163,10 @@ def test_the_command_writes_what_can_be_opened(tmp_path: Path, capsys: pytest.Ca
     assert main(["--out", str(tmp_path / "out"), "--images", "3", "--val-images", "1"]) == 0
     assert "wrote" in capsys.readouterr().out
     assert {name: len(split.open()) for name, split in find_splits(tmp_path / "out").items()} == {"train": 3, "val": 1}
+
+
+def test_images_in_shards_cannot_stay_where_they_are(tmp_path: Path) -> None:
+    make_webdataset(tmp_path / "shards")
+    dataset = open_split(tmp_path / "shards")
+    with pytest.raises(ValueError, match="not files of this machine; copy them with --images copy"):
+        CocoWriter(images="keep").write({"train": dataset}, tmp_path / "out")

@@ -102,7 +102,7 @@ class CocoWriter(DatasetWriter):
     ) -> dict[str, str]:
         places = [Path(dataset.place(index)) for index in range(len(dataset))]
         if not all(place.is_file() for place in places):
-            raise ValueError(f"the images of {split} are not files of this machine; copy them with images=copy")
+            raise ValueError(f"the images of {split} are not files of this machine; copy them with --images copy")
         resolved = [place.resolve() for place in places]
         common = Path(os.path.commonpath([place.parent for place in resolved]))
         entries = {entry["id"]: entry for entry in head["images"]}
