@@ -59,6 +59,12 @@ def test_an_unknown_name_without_near_ones_lists_what_there_is(plugins: Registry
         plugins.find("schedule", "zzz")
 
 
+def test_too_many_names_are_counted_and_not_listed(plugins: Registry) -> None:
+    plugins.register(provide(*(schedule(f"acme/{number}") for number in range(41))), "acme")
+    with pytest.raises(UnknownComponentError, match=r"there are 41; `detkit plugins list` shows them$"):
+        plugins.find("schedule", "zzz")
+
+
 def test_a_name_of_two_plugins_is_an_error_that_names_both(plugins: Registry) -> None:
     for plugin in ("acme", "other"):
         plugins.register(provide(schedule("acme/flat", f"{plugin}.x:Flat")), plugin)

@@ -254,7 +254,10 @@ def _beside(path: Path, label: str, value: str) -> Path:
 
 def _other_source(path: Path, split: str, label: str, entry: Mapping[str, Any]) -> Openable:
     if strangers := entry.keys() - {"data", "split"}:
-        raise ValueError(f"{path}: {label} has `data`, beside which there can be `split`, not {', '.join(strangers)}")
+        raise ValueError(
+            f"{path}: {label} has `data`, beside which there can be `split`, not {', '.join(sorted(strangers))}: the "
+            "reader of a folder is found by itself; to choose one, give `name` and its arguments without `data`"
+        )
     source = _beside(path, f"{label}.data", str(entry["data"]))
     if source.is_file():  # files could name each other in a circle
         raise ValueError(f"{path}: {label}.data is the file {source}; give a folder, or write its entries here")

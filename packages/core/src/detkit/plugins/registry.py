@@ -29,6 +29,10 @@ class DuplicateComponentError(ComponentError):
     """Several installed plugins provide the name."""
 
 
+_LISTED = 40
+"""Names that are listed to somebody who asked for one that there is not; of more, only how many there are."""
+
+
 class Registry:
     """All components of a set of plugins.
 
@@ -153,6 +157,10 @@ class Registry:
             lines.append(f"it is provided by {distribution}: pip install {distribution}")
         elif near := difflib.get_close_matches(name, names, n=3):
             lines.append(f"did you mean: {', '.join(near)}?")
+        elif len(names) > _LISTED:
+            lines.append(
+                f"there are {len(names)}; `detkit {'models' if kind == 'recipe' else 'plugins list'}` shows them"
+            )
         elif names:
             lines.append(f"there are: {', '.join(names)}")
         for info in self._plugins:

@@ -90,7 +90,9 @@ def _metrics_section(metrics: Mapping[str, Any], reasons: Mapping[str, Mapping[s
                 why = escape(reasons[section][name])
                 shown = f'n/a<span class="why">{why}</span>'
             else:
-                shown = f"{value:.4f}"
+                shown = (
+                    f"{value:.0f}" if value > 1 and float(value).is_integer() else f"{value:.4f}"
+                )  # counts and shares
             label = escape(name).replace("_", "_<wbr>")
             parts.append(f"<div><dt>{label}</dt><dd>{shown}</dd></div>")
         parts.append("</dl>")

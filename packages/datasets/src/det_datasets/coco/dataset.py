@@ -24,7 +24,7 @@ from det_datasets.columns import Strings
 from det_datasets.panoptic.truth import PanopticTruth
 from det_datasets.pixels import PixelLabels
 from detkit.data.check import SourceCheck
-from detkit.data.stores.store import local_file
+from detkit.data.stores.store import local_file, local_folder
 from detkit.structures.categories import Categories
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ class CocoDataset(AnnotatedImages):
             `sigmas`; see `find_keypoints`.
         min_keypoints: images with fewer labelled keypoints are left out; 1 is what keypoint models are trained with.
         panoptic: folder of the PNG files of `panoptic_annotations`.
-        panoptic_annotations: panoptic JSON file of the same images, to evaluate panoptic models with. `semantic` then
-            needs no names: its classes are all things together and the stuff of this file.
+        panoptic_annotations: panoptic JSON file of the same images, or its URL, to evaluate panoptic models with.
+            `semantic` then needs no names: its classes are all things together and the stuff of this file.
 
     Raises:
         ValueError: a file is missing or not COCO, lists no images or categories, or its ids or numbers make no sense.
@@ -70,7 +70,7 @@ class CocoDataset(AnnotatedImages):
         keypoints: Mapping[str, Any] | None = None,
         min_keypoints: int = 0,
         panoptic: Path | None = None,
-        panoptic_annotations: Path | None = None,
+        panoptic_annotations: Path | str | None = None,
     ) -> None:
         if (panoptic is None) != (panoptic_annotations is None):
             raise ValueError("panoptic and panoptic_annotations belong together; give both or neither")
@@ -83,7 +83,7 @@ class CocoDataset(AnnotatedImages):
         )
         truth = None
         if panoptic is not None and panoptic_annotations is not None:
-            truth = PanopticTruth(Path(panoptic_annotations), Path(panoptic))
+            truth = PanopticTruth(local_file(panoptic_annotations), local_folder(panoptic))
             truth.require(found.categories)
         super().__init__(
             source=self.annotation_file,
