@@ -19,6 +19,7 @@ from benchmarks.measure import ratio
 from det_datasets.coco.evaluator import CocoEvaluator
 from detkit.interfaces import Dataset
 from detkit.structures.categories import Categories
+from detkit.structures.placed_masks import encode_masks
 from detkit.structures.prediction import Prediction
 
 IMAGES, DETECTIONS, CLASSES = 5000, 100, 80
@@ -200,5 +201,5 @@ def _encoding() -> float:
     polygons = _polygons(boxes, np.ones((100, CORNERS)))
     masks = rle.decode(rle.fr_py_objects(polygons.tolist(), *SIZE)).transpose(2, 0, 1).astype(bool)
     start = time.perf_counter()
-    rle.encode(np.ascontiguousarray(masks).transpose(1, 2, 0))
+    encode_masks(np.ascontiguousarray(masks))
     return time.perf_counter() - start

@@ -30,7 +30,7 @@ from detkit.predict import predict
 from detkit.predict.tiles import join
 from detkit.structures.categories import Categories
 from detkit.structures.input_spec import InputSpec
-from detkit.structures.placed_masks import PlacedMasks
+from detkit.structures.placed_masks import PlacedMasks, encode_masks
 from detkit.structures.prediction import Prediction
 from detkit.structures.sample import Sample
 from detkit.tiling import Tiling
@@ -339,10 +339,11 @@ def test_the_tiles_of_an_evaluation_are_checked(given: str) -> None:
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2), st.integers(0, 2), st.integers(0, 2**30))
-def test_placed_masks_are_the_masks(height: int, width: int, left: int, top: int, seed: int) -> None:
+def test_placed_masks_are_the_masks(height: int, width: int, margin: int, corner: int, seed: int) -> None:
+    left, top = margin - min(corner, margin), min(corner, margin)
     generator = torch.Generator().manual_seed(seed)
     masks = torch.rand(4, height, width, generator=generator) > torch.rand(4, 1, 1, generator=generator)
-    size = (height + 2, width + 2)
+    size = (height + margin, width + margin)
     placed = PlacedMasks.of(masks).shifted(left, top, size)
     dense = torch.zeros(4, *size, dtype=torch.bool)
     dense[:, top : top + height, left : left + width] = masks
@@ -354,4 +355,4 @@ def test_placed_masks_are_the_masks(height: int, width: int, left: int, top: int
     for index in (some, some.nonzero()[:, 0], slice(1, 3)):
         assert torch.equal(placed[index].dense(), dense[index])
     expected = rle.encode(np.asfortranarray(dense.permute(1, 2, 0).numpy().astype(np.uint8)))
-    assert placed.encode() == expected
+    assert placed.encode() == encode_masks(placed) == encode_masks(dense) == expected

@@ -15,7 +15,7 @@ from detkit.atomic import write_whole
 from detkit.drawing import draw
 from detkit.predict.pixels import panoptic_entry, save_pixels
 from detkit.structures.categories import Categories
-from detkit.structures.placed_masks import PlacedMasks
+from detkit.structures.placed_masks import encode_masks
 from detkit.structures.prediction import Prediction
 
 KINDS = ("images", "json", "csv")
@@ -133,7 +133,7 @@ def coco_entries(prediction: Prediction, image_id: int, categories: Categories) 
     are), masks as compressed RLE, keypoints as indices of pixels."""
     encoded: Any = []
     if "masks" in prediction and len(prediction):
-        encoded = PlacedMasks.of(prediction.masks).encode()
+        encoded = encode_masks(prediction.masks)
     for index, (label, score, box) in enumerate(_instances(prediction)):
         if len(box) == 4:
             box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]

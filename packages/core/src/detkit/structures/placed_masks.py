@@ -96,15 +96,27 @@ class PlacedMasks:
 
     def _counts(self, row: int) -> list[int]:
         """The lengths of runs without and with the mask by turns, column after column, from the upper left."""
-        (height, width), (left, top) = self.image_size, self.corners[row]
-        columns, rows = np.nonzero(self.parts[row].T)
+        (height, width), (left, top), part = self.image_size, self.corners[row], self.parts[row]
+        padded = np.zeros((part.shape[0] + 2, part.shape[1]), bool)
+        padded[1:-1] = part
+        rows, columns = np.nonzero(padded[1:] != padded[:-1])
         places = (columns + left) * height + rows + top
-        first = np.diff(places, prepend=-2) > 1  # of a run
-        last = np.append(first[1:], True)[: len(places)]
-        runs = np.stack((places[first], places[last] + 1), axis=1)
-        counts: list[int] = np.diff(runs.ravel(), prepend=0).tolist()
-        rest = height * width - (int(runs[-1, 1]) if len(runs) else 0)
+        places.sort()  # by turns where a run of a column begins, and behind where it ends
+        apart = places[1:-1:2] != places[2::2]  # else it goes on at the top of the next column
+        places = places[np.concatenate(([True], np.repeat(apart, 2), [True]))] if len(places) else places
+        counts: list[int] = np.diff(places, prepend=0).tolist()
+        rest = height * width - (int(places[-1]) if len(places) else 0)
         return [*counts, rest] if rest else counts
+
+
+def encode_masks(masks: Tensor | NDArray[np.bool_] | PlacedMasks) -> list[dict[str, Any]]:
+    """Masks (N, H, W) in any form as COCO's compressed RLE."""
+    if isinstance(masks, PlacedMasks):
+        return masks.encode()
+    dense = masks.numpy(force=True) if isinstance(masks, Tensor) else masks
+    codes = rle.encode(dense.transpose(1, 2, 0)) if len(dense) else []  # all in one call
+    assert isinstance(codes, list)
+    return codes
 
 
 def _span(hit: NDArray[np.bool_]) -> tuple[int, int]:

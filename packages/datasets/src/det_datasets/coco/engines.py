@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from det_datasets.coco.boundary import boundaries_of, boundary_overlaps
 from det_datasets.coco.matching import Curves, Matches
 from detkit.ops.rotated_iou import rotated_iou
+from detkit.structures.placed_masks import encode_masks
 
 KEYPOINT_LIMIT = 20
 EVERYTHING = (0.0, 1e10)
@@ -203,14 +204,7 @@ def _code(segmentation: Any, height: int, width: int) -> Any:
 
 def boundary_codes(masks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of masks in compressed RLE."""
-    return encode(boundaries_of(rle.decode(masks).transpose(2, 0, 1).astype(bool))) if masks else []
-
-
-def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Masks (N, H, W) as compressed RLE, all in one call."""
-    codes = rle.encode(masks.transpose(1, 2, 0)) if len(masks) else []
-    assert isinstance(codes, list)
-    return codes
+    return encode_masks(boundaries_of(rle.decode(masks).transpose(2, 0, 1).astype(bool))) if masks else []
 
 
 def _rotated(box: Sequence[float]) -> Sequence[float]:

@@ -22,7 +22,7 @@ from detkit.atomic import whole_file, write_whole
 from detkit.interfaces import Dataset, Evaluator
 from detkit.report.figures import Figure
 from detkit.results import ResultLog, State
-from detkit.structures.placed_masks import PlacedMasks
+from detkit.structures.placed_masks import PlacedMasks, encode_masks
 from detkit.structures.prediction import Prediction
 
 Record = tuple[Any, dict[str, Any]]
@@ -328,7 +328,7 @@ def _collector_paused() -> Iterator[None]:
 
 def _mask_fields(masks: Tensor | PlacedMasks | list[dict[str, Any]], *, boundary: bool) -> dict[str, Any]:
     """What is kept of masks: (N, H, W), or compressed RLE, as result files have it."""
-    codes = masks if isinstance(masks, list) else PlacedMasks.of(masks).encode()
+    codes = masks if isinstance(masks, list) else encode_masks(masks)
     fields = {
         "masks": [code["counts"] for code in codes],
         "areas": np.asarray(rle.area(codes) if codes else (), np.float64),

@@ -23,7 +23,7 @@ from detkit.interfaces import Dataset
 from detkit.report.figures import Picture, Pictures, View
 from detkit.results import ResultLog
 from detkit.structures.categories import Categories
-from detkit.structures.placed_masks import PlacedMasks
+from detkit.structures.placed_masks import encode_masks
 from detkit.structures.prediction import Prediction
 
 MOST = 60
@@ -46,7 +46,7 @@ _LEGEND = tuple(
 def codes_of(prediction: Prediction, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     """The masks of some detections of an image as compressed RLE, which they may be already."""
     masks = prediction.masks
-    return [masks[row] for row in rows] if isinstance(masks, list) else PlacedMasks.of(masks[rows]).encode()
+    return [masks[row] for row in rows] if isinstance(masks, list) else encode_masks(masks[rows])
 
 
 def shapes_of(prediction: Prediction, rows: NDArray[np.int64]) -> dict[str, Any]:
