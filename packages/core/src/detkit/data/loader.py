@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -41,8 +41,8 @@ def train_loader(
     square: int = 0,
     masks: bool = True,
     repeats: NDArray[np.float64] | None = None,
-) -> Iterator[Batch]:
-    """Batches of augmented images without end.
+) -> Generator[Batch]:
+    """Batches of augmented images without end; `close` ends the workers.
 
     The stream depends on the seed and the position in it alone: not on the number of workers or processes, nor on where
     it was started. Transforms draw from torch's generator, which is seeded anew for every sample.
@@ -218,7 +218,7 @@ def _leave_later(number: int, frame: FrameType | None) -> None:
     signal.alarm(_SECONDS_TO_SAVE)  # nobody handles the alarm, which ends the process
 
 
-def _raising(loader: DataLoader[Any]) -> Iterator[Batch]:
+def _raising(loader: DataLoader[Any]) -> Generator[Batch]:
     for batch in loader:
         if isinstance(batch, ValueError):
             raise batch

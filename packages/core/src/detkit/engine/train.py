@@ -146,6 +146,7 @@ def train(
             start=run.step * options.accumulate,
             repeats=repeats,
         )
+        closing.callback(batches.close)  # else a process that is stopped waits for its workers when it ends
         record(run)
         journal = (
             Journal(out, config.tree, options.trackers, progress, step=run.step, evaluated_step=run.evaluated_step)
