@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from detkit.plugins import Registry, use_registry
 from detkit.plugins.discovery import installed
 from detkit.structures.categories import Categories
 from detkit.testing.fixtures import detkit_cli, install_plugin, plugins  # noqa: F401 - fixtures
+from detkit.testing.processes import Job
+from detkit.testing.processes import detkit as run_detkit
 
 USE_TOY = Path(__file__).parent / "use_toy"
 TOY = Path(__file__).parent / "toy"
@@ -101,21 +102,19 @@ def toy_config(toy: None, toy_tree: Callable[..., dict[str, Any]]) -> Callable[.
 
 
 @pytest.fixture
-def detkit(toy_data: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
+    """Starts a function of detkit.testing.processes in a process of its own, in which the plugins of a folder are
+    installed: the toy plugin's unless given."""
+
+    def begin(function: Callable[..., Any], *arguments: object, plugin: Path = TOY, leader: bool = False) -> Job:
+        environment = {**os.environ, "PYTHONPATH": str(plugin), "OMP_NUM_THREADS": "1"}
+        folder = tmp_path_factory.mktemp("process")
+        return Job(function, *arguments, folder=folder, environment=environment, leader=leader)
+
+    return begin
+
+
+@pytest.fixture
+def detkit(start: Callable[..., Job]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command `detkit` in a process of its own, with the toy plugin installed."""
-
-    def run(*arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import sys; from detkit.cli.main import main; sys.exit(main())",
-                *map(str, arguments),
-            ],
-            env={**os.environ, "PYTHONPATH": str(TOY), "OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    return run
+    return lambda *arguments: start(run_detkit, *arguments).wait()

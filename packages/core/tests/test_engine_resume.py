@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,14 @@ from torch import Tensor
 import detkit
 from detkit.config import Config
 from detkit.engine.train import train
+from detkit.testing.processes import Job, module
+from detkit.testing.processes import detkit as run_detkit
 from detkit.weights import read_weights
 
 Configure = Callable[..., Config]
 Tree = Callable[..., dict[str, Any]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
+in_processes = pytest.mark.xdist_group("processes")  # forked from one
 
 # what a resumed run has to restore: momentum, learning rates by group, dropout's random numbers, averages
 DEMANDING: dict[str, Any] = {
@@ -59,10 +60,11 @@ def steps(folder: Path) -> list[int]:
     return [line["step"] for line in found if "loss" in line]
 
 
-def test_a_run_killed_at_a_random_step_continues_bit_for_bit(
+@in_processes
+def test_a_run_killed_between_checkpoints_continues_bit_for_bit(
     toy_config: Configure, toy_tree: Tree, detkit: Command, tmp_path: Path
 ) -> None:
-    step = random.randrange(1, 20)
+    step = 11  # the last checkpoint is of step 8, the last evaluation of step 10
     tree = toy_tree(**DEMANDING, workers=1)
     train(Config.load(write(tree, tmp_path / "whole.yaml")), tmp_path / "whole")
     tree["train"]["callbacks"] = [{"name": "toy/toy", "signal_at": step, "signal_name": "SIGKILL"}]
@@ -70,8 +72,8 @@ def test_a_run_killed_at_a_random_step_continues_bit_for_bit(
     killed = detkit("train", config, "--out", tmp_path / "killed")
     assert killed.returncode == -9, killed.stderr
     resumed = detkit("train", "--resume", "--out", tmp_path / "killed")
-    assert resumed.returncode == 0, f"killed at step {step}: {resumed.stderr}"
-    assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed")), f"killed at step {step}"
+    assert resumed.returncode == 0, resumed.stderr
+    assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed"))
     assert steps(tmp_path / "killed") == list(range(1, 21))
 
 
@@ -84,20 +86,19 @@ def test_a_run_killed_while_it_wrote_its_config_starts_again(toy: None, toy_tree
         assert steps(tmp_path / name) == list(range(1, 21))
 
 
-def test_a_run_killed_often_and_at_any_moment_ends_the_same(toy_tree: Tree, tmp_path: Path) -> None:
+@in_processes
+def test_a_run_killed_often_and_at_any_moment_ends_the_same(
+    toy: None, toy_tree: Tree, start: Callable[..., Job], tmp_path: Path
+) -> None:
     write(toy_tree(**{**DEMANDING, "steps": 60, "save_every": 1}), tmp_path / "config.yaml")
-    script = Path(__file__).parent / "toy" / "kill_often.py"
-    seed = random.randrange(1000)
-    environment = {"PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1", "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, script, tmp_path, str(seed)], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
+    done = start(module, "kill_often", tmp_path).wait()
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
-    assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed")), f"seed {seed}"
+    assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed"))
     assert steps(tmp_path / "killed") == steps(tmp_path / "whole")
 
 
+@in_processes
 def test_sigterm_saves_and_leaves_with_its_own_exit_code(
     toy_config: Configure, toy_tree: Tree, detkit: Command, tmp_path: Path
 ) -> None:
@@ -112,28 +113,20 @@ def test_sigterm_saves_and_leaves_with_its_own_exit_code(
     assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "run"))
 
 
+@in_processes
 def test_a_signal_to_all_processes_of_a_job_still_lets_it_save(
-    toy: None, toy_tree: Tree, detkit: Command, tmp_path: Path
+    toy: None, toy_tree: Tree, start: Callable[..., Job], tmp_path: Path
 ) -> None:
     config = write(toy_tree(steps=100_000, save_every=100_000, workers=2), tmp_path / "config.yaml")
-    command = [sys.executable, "-c", "import sys; from detkit.cli.main import main; sys.exit(main())"]
-    job = subprocess.Popen(
-        [*command, "train", config, "--out", tmp_path / "run"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent / "toy"), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert job.stderr is not None
-    for line in job.stderr:
-        if line.startswith("step"):
-            break
+    job = start(run_detkit, "train", config, "--out", tmp_path / "run", leader=True)
+    job.wait_for("step ")
     os.killpg(job.pid, signal.SIGTERM)
-    rest = job.communicate(timeout=60)[1]
-    assert job.returncode == 75, rest
-    assert "saved at step" in rest
+    done = job.wait()
+    assert done.returncode == 75, done.stderr
+    assert "saved at step" in done.stderr
 
 
+@in_processes
 def test_a_full_disk_loses_no_checkpoint(toy: None, toy_tree: Tree, detkit: Command, tmp_path: Path) -> None:
     tree = toy_tree(**{**DEMANDING, "log_every": 6}, callbacks=[{"name": "toy/toy", "full_at": 6}])
     failed = detkit("train", write(tree, tmp_path / "config.yaml"), "--out", tmp_path / "run")
@@ -205,6 +198,7 @@ def test_extending_trains_for_longer(toy_config: Configure, tmp_path: Path) -> N
     assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "run"))
 
 
+@in_processes
 def test_only_a_finished_run_can_be_extended(toy: None, toy_tree: Tree, detkit: Command, tmp_path: Path) -> None:
     tree = toy_tree(callbacks=[{"name": "toy/toy", "signal_at": 3}])
     assert detkit("train", write(tree, tmp_path / "config.yaml"), "--out", tmp_path / "run").returncode == 75

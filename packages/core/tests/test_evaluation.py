@@ -120,6 +120,7 @@ def test_losses_of_other_classes_are_refused(model: Detector, dataset: Dataset) 
         evaluate(model, dataset, [], losses=True)
 
 
+@pytest.mark.xdist_group("processes")  # forked from one
 def test_the_command_repeats_what_training_measured(
     toy_config: Callable[..., Config], toy_data: Path, detkit: Command, tmp_path: Path
 ) -> None:

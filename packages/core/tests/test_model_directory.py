@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from detkit.detector import Detector
 from detkit.model_directory import load, save_model
 from detkit.plugins import Registry, use_registry
 from detkit.structures.categories import Categories
+from detkit.testing.processes import Job, code
 from detkit.weights import read_weights, write_weights
 
 CONFIG = {"name": "use/colours", "input": {"min_size": 0}}
@@ -76,7 +75,10 @@ def test_a_folder_with_other_files_is_not_replaced(colours: Detector, tmp_path: 
     assert (tmp_path / "holiday.jpg").exists()
 
 
-def test_a_full_disk_leaves_the_old_model(colours: Detector, tmp_path: Path, use_toy: Path) -> None:
+@pytest.mark.xdist_group("processes")  # forked from one
+def test_a_full_disk_leaves_the_old_model(
+    colours: Detector, tmp_path: Path, use_toy: Path, start: Callable[..., Job]
+) -> None:
     """Files of the child process may have 4096 bytes: config.yaml and meta.json fit, the weights do not."""
     folder, config = tmp_path / "model", {**CONFIG, "channels": 1000}
     save_model(type(colours)(categories=colours.categories, channels=1000), folder, config=config)
@@ -92,8 +94,8 @@ try:
 except OSError as error:
     print(error)
 """
-    environment = {**os.environ, "PYTHONPATH": str(use_toy)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    done = start(code, script, plugin=use_toy).wait()
+    assert done.returncode == 0, done.stderr
     assert "cannot write" in done.stdout
     assert "File too large" in done.stdout
     load(folder)

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from detkit.model_directory import save_model
 from detkit.predict.results import ResultFiles
 from detkit.structures.categories import Categories
 from detkit.structures.prediction import Prediction
+from detkit.testing.processes import Job, detkit
 
 
 def picture(path: Path, box: tuple[int, int, int, int], channel: int = 0) -> Path:
@@ -182,13 +181,11 @@ def test_tables_appear_only_when_they_are_complete(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_works_in_a_process_of_its_own(model: str, photos: Path, tmp_path: Path, use_toy: Path) -> None:
-    command = [sys.executable, "-c", "import sys; from detkit.cli.main import main; sys.exit(main())", "predict", model]
-    done = subprocess.run(
-        [*command, str(photos), "--out", str(tmp_path / "out"), "--save", "images,json,csv", "--device", "cpu"],
-        env={**os.environ, "PYTHONPATH": str(use_toy), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+@pytest.mark.xdist_group("processes")  # forked from one
+def test_the_command_works_in_a_process_of_its_own(
+    model: str, photos: Path, tmp_path: Path, use_toy: Path, start: Callable[..., Job]
+) -> None:
+    options = ("--out", tmp_path / "out", "--save", "images,json,csv", "--device", "cpu")
+    done = start(detkit, "predict", model, photos, *options, plugin=use_toy).wait()
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 5

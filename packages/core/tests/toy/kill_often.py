@@ -1,6 +1,6 @@
 """Trains config.yaml in one process, and again in processes that are killed at random times and resumed until one ends.
 
-usage: python kill_often.py FOLDER SEED. FOLDER holds config.yaml; FOLDER/whole and FOLDER/killed are made.
+usage: python kill_often.py FOLDER. FOLDER holds config.yaml; FOLDER/whole and FOLDER/killed are made.
 Prints how many processes were killed.
 Forks, so that only one process has to import torch.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from detkit.config import Config
 from detkit.engine.train import train
 
-folder, delays = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+folder, delays = Path(sys.argv[1]), random.Random(0)
 config = Config.load(folder / "config.yaml")
 
 

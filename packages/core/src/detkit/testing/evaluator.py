@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import socket
@@ -25,6 +24,7 @@ from detkit.structures.prediction import Prediction
 from detkit.structures.sample import Sample
 from detkit.testing.base import ContractBase
 from detkit.testing.inputs import generator
+from detkit.testing.processes import forking
 
 
 class EvaluatorContract(ContractBase, contract=True):
@@ -155,16 +155,13 @@ class EvaluatorContract(ContractBase, contract=True):
 def second_process(
     spec: Mapping[str, Any], dataset: Dataset, added: Sequence[tuple[Prediction, Any]]
 ) -> Iterator[None]:
-    """This process is the first of two, and the second one evaluates these predictions with their infos. Second
-    processes come from one server, which imports everything once for all tests."""
+    """This process is the first of two, and the second one evaluates these predictions with their infos."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     given = pickle.dumps((spec, dataset, added))
-    other = context.Process(target=_evaluate_part, args=({**common, "RANK": "1", "LOCAL_RANK": "1"}, given))
+    other = forking().Process(target=_evaluate_part, args=({**common, "RANK": "1", "LOCAL_RANK": "1"}, given))
     other.start()
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in {**common, "RANK": "0", "LOCAL_RANK": "0"}.items():
