@@ -58,7 +58,7 @@ def check_imports(session: nox.Session) -> None:
 
 def check_types(session: nox.Session) -> None:
     """mypy: strict on the light modules, every function typed everywhere."""
-    session.run("mypy")
+    session.run("mypy", "--num-workers", "2")
 
 
 def run_pytest(session: nox.Session, *arguments: str) -> None:
