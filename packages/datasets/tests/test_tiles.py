@@ -36,8 +36,8 @@ class TestTiles(DatasetContract):
         return Tiles(open_split(folder), SMALL)
 
     @pytest.mark.xfail(reason="of the image that is in memory nothing is read again")
-    def test_a_missing_image_is_named(self, dataset: Dataset) -> None:
-        super().test_a_missing_image_is_named(dataset)
+    def test_a_missing_image_is_named(self, tmp_path: Path) -> None:
+        super().test_a_missing_image_is_named(tmp_path)
 
 
 @pytest.fixture

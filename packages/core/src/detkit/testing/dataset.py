@@ -31,10 +31,11 @@ class DatasetContract(ContractBase, contract=True):
         annotations, and at least two classes."""
         raise NotImplementedError
 
-    @pytest.fixture
-    def dataset(self, tmp_path: Path) -> Dataset:
-        """What `make` makes."""
-        return self.make(tmp_path)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def dataset(cls, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+        """What `make` makes, for tests that read it alone."""
+        return cls().make(tmp_path_factory.mktemp("dataset"))
 
     def test_make_makes_what_the_contract_needs(self, dataset: Dataset) -> None:
         """Otherwise the other tests would test little."""
@@ -162,8 +163,9 @@ class DatasetContract(ContractBase, contract=True):
         with pytest.raises(IndexError):
             dataset[len(dataset)]
 
-    def test_a_missing_image_is_named(self, dataset: Dataset) -> None:
+    def test_a_missing_image_is_named(self, tmp_path: Path) -> None:
         """An image that cannot be read is a ValueError that names the file."""
+        dataset = self.make(tmp_path)
         path = Path(dataset[0].info["path"])
         if "::" in path.name:  # a shard and what is in it; it may be open, so that removing it would change nothing
             os.truncate(str(path).partition("::")[0], 0)

@@ -62,10 +62,11 @@ class EvaluatorContract(ContractBase, contract=True):
         """What a model would answer that finds nothing, as in the first steps of training."""
         return self.predict(sample).select(torch.zeros(0, dtype=torch.int64))
 
-    @pytest.fixture
-    def dataset(self, tmp_path: Path) -> Dataset:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def dataset(cls, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         """What `make_dataset` makes."""
-        return self.make_dataset(tmp_path)
+        return cls().make_dataset(tmp_path_factory.mktemp("dataset"))
 
     def evaluated(self, dataset: Dataset, indices: Sequence[int]) -> Evaluator:
         """A new evaluator to which the predictions for these images were added."""
