@@ -6,6 +6,7 @@ environment with PyTorch takes seconds.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # `nox` puts its own folder on the path, not this one
 
 from tools.packages import closure, find_packages  # noqa: E402 - needs the line above
+
+# set in many containers: each of the many processes that import PyTorch would compile it anew, for 10 seconds
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.packages import Package, closure, find_packages
+from tools.packages import ROOT, Package, closure, find_packages
 
 PACKAGES = find_packages()
 pytestmark = pytest.mark.xdist_group("wheels")  # built once
@@ -29,9 +29,8 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Distribution name -> wheel, built from its source distribution."""
     folder = tmp_path_factory.mktemp("wheels")
-    for name, package in PACKAGES.items():
-        run(UV, "build", "--quiet", "--out-dir", folder / name, package.folder)
-    return {name: next((folder / name).glob("*.whl")) for name in PACKAGES}
+    run(UV, "build", "--quiet", "--all-packages", "--out-dir", folder, ROOT)
+    return {name: next(folder.glob(f"{name.replace('-', '_')}-*.whl")) for name in PACKAGES}
 
 
 @pytest.fixture(scope="module")
@@ -50,40 +49,56 @@ def test_wheel_runs_anywhere_and_holds_every_source_file(wheels: dict[str, Path]
     assert wheel.name.endswith("-py3-none-any.whl")
     source = package.folder / "src"
     found = [file.relative_to(source) for file in (source / package.import_name).rglob("*") if file.is_file()]
-    wanted = {file.as_posix() for file in found if "__pycache__" not in file.parts}
+    wanted = {
+        file.as_posix() for file in found if not any(part.startswith((".", "__pycache__")) for part in file.parts)
+    }
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if name.startswith(f"{package.import_name}/")} == wanted
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_train_from_wheels(environment: Path, tmp_path: Path) -> None:
-    """Two steps of the quickstart's recipe, far away from the repository."""
-    detkit = environment / "detkit"
-    run(detkit, "data", "make", "shapes", "--out", "shapes", "--images", "8", "--val-images", "2", cwd=tmp_path)
-    run(detkit, "train", "mask-rcnn-quickstart", "data=shapes", "train.steps=2", "--out", "run", cwd=tmp_path)
-    run(detkit, "predict", "run", *sorted(tmp_path.glob("shapes/val/**/*.jpg")), "--out", "found", cwd=tmp_path)
-    assert (tmp_path / "run/last/model.safetensors").is_file()
-    assert list(tmp_path.glob("found/**/*"))
+@pytest.fixture(scope="module")
+def elsewhere(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder far away from the repository, with a dataset."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    detkit, options = environment / "detkit", ("--images", "8", "--val-images", "2")
+    run(detkit, "data", "make", "shapes", "--out", "shapes", *options, cwd=folder)
+    return folder
 
 
-def test_a_project_comes_and_goes(wheels: dict[str, Path], environment: Path, tmp_path: Path) -> None:
+def train(environment: Path, recipe: str, folder: Path, out: str) -> list[float]:
+    """The losses of two steps."""
+    run(environment / "detkit", "train", recipe, "data=shapes", "train.steps=2", "--out", out, cwd=folder)
+    entries = map(json.loads, (folder / out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def losses(environment: Path, elsewhere: Path) -> list[float]:
+    """Of two steps of the quickstart's recipe, which leave `run`."""
+    return train(environment, "mask-rcnn-quickstart", elsewhere, "run")
+
+
+def test_train_from_wheels(environment: Path, elsewhere: Path, losses: list[float]) -> None:
+    images = sorted(elsewhere.glob("shapes/val/**/*.jpg"))
+    run(environment / "detkit", "predict", "run", *images, "--out", "found", cwd=elsewhere)
+    assert losses
+    assert (elsewhere / "run/last/model.safetensors").is_file()
+    assert list(elsewhere.glob("found/**/*"))
+
+
+def test_a_project_comes_and_goes(
+    wheels: dict[str, Path], environment: Path, elsewhere: Path, losses: list[float]
+) -> None:
     """It trains on the packages that it builds on, and other recipes do the same before, with and after it."""
-    detkit, python = environment / "detkit", environment / "python"
-    run(detkit, "data", "make", "shapes", "--out", "shapes", "--images", "8", "--val-images", "2", cwd=tmp_path)
-
-    def losses(name: str) -> list[float]:
-        run(detkit, "train", "mask-rcnn-quickstart", "data=shapes", "train.steps=2", "--out", name, cwd=tmp_path)
-        entries = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-        return [entry["loss"] for entry in entries if "loss" in entry]
-
-    before = losses("before")
+    python = environment / "python"
     run(UV, "pip", "install", "--quiet", "--no-deps", "--python", python, wheels["det-pointrend"])
-    run(detkit, "train", "pointrend-quickstart", "data=shapes", "train.steps=2", "--out", "pointrend", cwd=tmp_path)
-    assert losses("with") == before
+    assert train(environment, "pointrend-quickstart", elsewhere, "pointrend")
+    assert train(environment, "mask-rcnn-quickstart", elsewhere, "with") == losses
     run(UV, "pip", "uninstall", "--quiet", "--python", python, "det-pointrend")
-    assert losses("after") == before
+    assert train(environment, "mask-rcnn-quickstart", elsewhere, "after") == losses
     with pytest.raises(AssertionError, match="pip install det-pointrend"):
-        run(detkit, "train", "pointrend-quickstart", "data=shapes", "--out", "none", cwd=tmp_path)
+        train(environment, "pointrend-quickstart", elsewhere, "none")
 
 
 def test_the_environment_is_free_of_the_repository(environment: Path, tmp_path: Path) -> None:
